@@ -1,0 +1,40 @@
+"""``tenantry <command>``: one image, one command, a process for each role.
+
+The table names modules as text, so that a process loads only the role that it plays:
+a tenant's pod never pays for the operator's imports.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+
+COMMANDS = {
+    "serve": ("tenantry_service.serve:main", "run an OpenAI-compatible endpoint (a tenant's pod, or a laptop with --upstream)"),
+    "operator": ("tenantry_operator.main:main", "reconcile Tenants into namespaces, keys and endpoints"),
+}
+
+
+def usage() -> str:
+    """The help text: a line for each command."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {help_text}" for name, (_, help_text) in COMMANDS.items()]
+    return "\n".join(["usage: tenantry <command> [options]", "", *lines, "", "`tenantry <command> --help` lists a command's options."])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status (2 for a command that does not exist)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else 2
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        print(f"tenantry: no command {name!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    module, _, function = COMMANDS[name][0].partition(":")
+    command: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), function)
+    return command(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

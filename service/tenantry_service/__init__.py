@@ -1,0 +1,1 @@
+"""The service: one tenant's OpenAI-compatible endpoint, with its limits and its ledger."""
