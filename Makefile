@@ -1,0 +1,89 @@
+# Two targets are all the set-up there is: `make demo` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+LOCALCLUSTER := PYTHONPATH=kind $(PYTHON) -m localcluster
+PLATFORM ?=
+PYTEST_ARGS ?=
+UV_VERSION := 0.13.8
+
+.PHONY: help demo demo-down test test-unit test-component test-cluster test-e2e check format lock crds \
+        cluster-up cluster-down cluster-status images render-helper tools bench bench-proxy bench-render clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/ready ## From nothing to a tenant's first answer: cluster, platform, Tenant, OpenAI SDK
+	@$(LOCALCLUSTER) demo
+
+demo-down: ## Remove the demo: cluster, engine, state
+	@$(LOCALCLUSTER) down --name demo
+
+test: $(VENV)/ready render-helper ## Every test: pure, component, API server, kind
+	@$(RUN)/python -m pytest $(PYTEST_ARGS)
+
+test-unit: $(VENV)/ready render-helper ## Only the pure tests (seconds)
+	@$(RUN)/python -m pytest tests/unit $(PYTEST_ARGS)
+
+test-component: $(VENV)/ready ## Only the service on real sockets with the OpenAI SDK
+	@$(RUN)/python -m pytest tests/component $(PYTEST_ARGS)
+
+test-cluster: $(VENV)/ready render-helper ## Only what needs an API server and controllers, no nodes
+	@$(RUN)/python -m pytest tests/cluster $(PYTEST_ARGS)
+
+test-e2e: $(VENV)/ready ## Only what needs real nodes and pods (kind)
+	@$(RUN)/python -m pytest tests/e2e $(PYTEST_ARGS)
+
+check: $(VENV)/ready ## Formatting, lint, types, import contracts, generated files, charts
+	@$(LOCALCLUSTER) check
+
+format: $(VENV)/ready ## Format the code
+	@$(RUN)/ruff format .
+	@$(RUN)/ruff check --fix --quiet .
+
+lock: $(VENV)/ready ## Write the locks anew (hashes, no index lines)
+	@$(RUN)/python -m pip install --quiet uv==$(UV_VERSION)
+	@$(RUN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-emit-find-links --custom-compile-command 'make lock' pyproject.toml -o requirements.lock
+	@$(RUN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-emit-find-links --custom-compile-command 'make lock' pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+
+crds: $(VENV)/ready ## Generate crds/ from the typed models
+	@$(RUN)/python -m tenantry_operator.api.crd
+
+cluster-up: ## Bring up a bare kind cluster (three nodes)
+	@$(LOCALCLUSTER) up --name demo
+
+cluster-down: ## Remove every cluster, engine and state of this checkout
+	@$(LOCALCLUSTER) down --all
+
+cluster-status: ## Say what runs, and where
+	@$(LOCALCLUSTER) status
+
+images: $(VENV)/ready ## Build the images (PLATFORM=linux/arm64 checks another architecture)
+	@$(LOCALCLUSTER) images $(if $(PLATFORM),--platform $(PLATFORM))
+
+render-helper: ## Build the chart renderer for this machine
+	@$(LOCALCLUSTER) render-helper
+
+tools: ## Build kind, helm, kubectl and kwok, and print where they are
+	@$(LOCALCLUSTER) tools
+
+bench: bench-proxy bench-render ## Every benchmark; each ends with one line of JSON
+
+bench-proxy: $(VENV)/ready ## The service against a direct connection
+	@$(RUN)/python -m tests.bench.proxy
+
+bench-render: $(VENV)/ready render-helper ## Rendering a tenant's chart
+	@$(RUN)/python -m tests.bench.render
+
+clean: cluster-down ## Also remove the virtual environment and build results
+	@rm -rf $(VENV) dist
+
+$(VENV)/ready: requirements-dev.lock pyproject.toml
+	@$(LOCALCLUSTER) venv
