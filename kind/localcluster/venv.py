@@ -21,34 +21,47 @@ def ensure(checkout: Checkout) -> Path:
     Raises `Refusal` when this Python is too old or cannot make virtual environments.
     """
     if sys.version_info < OLDEST_PYTHON:
-        have = ".".join(map(str, sys.version_info[:3]))
-        raise Refusal(f"Python {have} is too old", "install Python 3.11 or newer, or name one: make PYTHON=python3.12 ...")
-    python = checkout.root / ".venv" / "bin" / "python"
-    ready = checkout.root / ".venv" / "ready"
-    wanted = inputs_digest(checkout.root)
-    if not (ready.exists() and ready.read_text() == wanted):
-        run_steps([Step("python environment", lambda log: _install(checkout.root, log))], checkout.log_dir)
-        ready.write_text(wanted)
-    ready.touch()
-    return python
+        version = ".".join(map(str, sys.version_info[:3]))
+        raise Refusal(
+            f"Python {version} is too old", "install Python 3.11 or newer, or name one: make PYTHON=python3.12 ..."
+        )
+    place = checkout.root / ".venv"
+    ready = place / "ready"
+    packages = _digest(sys.version.encode(), (checkout.root / LOCK).read_bytes())
+    project = _digest((checkout.root / "pyproject.toml").read_bytes())
+    have = ready.read_text().split() if ready.exists() else []
+    steps = []
+    if have[:1] != [packages]:
+        steps.append(Step("python packages", lambda log: _install_packages(checkout.root, place, log)))
+    if have != [packages, project]:
+        after = tuple(step.name for step in steps)
+        steps.append(Step("tenantry, editable", lambda log: _install_project(checkout.root, place, log), after=after))
+    if steps:
+        run_steps(steps, checkout.log_dir)
+    ready.write_text(f"{packages} {project}\n")
+    return place / "bin" / "python"
 
 
-def inputs_digest(root: Path) -> str:
-    """Return what the environment was made from: the lock, the project's declaration, and the interpreter."""
-    digest = hashlib.sha256(sys.version.encode())
-    for name in (LOCK, "pyproject.toml"):
-        digest.update((root / name).read_bytes())
-    return digest.hexdigest()
+def _digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
-def _install(root: Path, log: StepLog) -> None:
-    place = root / ".venv"
+def _pip(place: Path) -> list[str | Path]:
+    return [place / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+
+
+def _install_packages(root: Path, place: Path, log: StepLog) -> None:
     if place.exists():
         shutil.rmtree(place)
-    log.run([sys.executable, "-m", "venv", place], remedy="install the venv module (Debian: apt-get install python3-venv)")
-    pip = [str(place / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    log.run([*pip, "--require-hashes", "-r", root / LOCK], remedy="see whether this machine reaches its Python package index")
-    log.run([*pip, "--no-build-isolation", "--no-deps", "--editable", root])
+    log.run(
+        [sys.executable, "-m", "venv", place], remedy="install the venv module (Debian: apt-get install python3-venv)"
+    )
+    remedy = "see whether this machine reaches its Python package index"
+    log.run([*_pip(place), "--require-hashes", "-r", root / LOCK], remedy=remedy)
+
+
+def _install_project(root: Path, place: Path, log: StepLog) -> None:
+    log.run([*_pip(place), "--no-build-isolation", "--no-deps", "--editable", root])
 
 
 def main(argv: Sequence[str]) -> int:
