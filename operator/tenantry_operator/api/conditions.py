@@ -1,0 +1,154 @@
+"""Conditions of a Tenant, and the closed set of reasons that they may give.
+
+Shape: KEP-1623 (``type``, ``status``, ``observedGeneration``, ``lastTransitionTime``, ``reason``, ``message``).
+Meaning of Ready, Reconciling and Stalled: kstatus
+(https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md), so that ``kubectl wait``, Flux and
+Argo CD judge a Tenant rightly.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Self
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tenantry_operator.api.rules import about, number, text
+
+
+class ConditionType(StrEnum):
+    """What a condition is about. The first three are kstatus' own; the others are True only while something is so."""
+
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    SUSPENDED = "Suspended"
+    DRIFTED = "Drifted"
+    DEGRADED = "Degraded"
+
+
+class ConditionStatus(StrEnum):
+    """True, False or not known (yet)."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Reason(StrEnum):
+    """Why a condition has its status: every reason that the operator ever gives, with its meaning.
+
+    Metrics, Events and documentation use these names; ``Reason.X.meaning`` is the line beside each.
+    """
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> Self:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    # All is well.
+    READY = "Ready", "Everything is applied and at least one pod answers."
+    AS_EXPECTED = "AsExpected", "Nothing to report: what this condition warns of is not the case."
+
+    # On the way.
+    PROGRESSING = "Progressing", "Objects are applied; the endpoint's pods are not ready yet."
+    PROGRESSING_WITH_RETRY = (
+        "ProgressingWithRetry",
+        "The last attempt failed in a way that passes; the next one is scheduled.",
+    )
+    DELETING = "Deleting", "The Tenant is being deleted; its namespace is being emptied."
+    NAMESPACE_TERMINATING = (
+        "NamespaceTerminating",
+        "The namespace is still going away; it is made anew once it is gone.",
+    )
+    WAKING = "Waking", "A request arrived for a sleeping tenant; its first pod is starting."
+
+    # Nothing will change until somebody changes something.
+    INVALID_SPEC = "InvalidSpec", "The Tenant and its tier together do not make sense; the message names the field."
+    TIER_NOT_FOUND = "TierNotFound", "spec.tier names a TenantTier that does not exist; heals by itself once it does."
+    TIER_INVALID = "TierInvalid", "The TenantTier cannot be read; the message names the field."
+    CREDENTIALS_NOT_FOUND = (
+        "CredentialsNotFound",
+        "An upstream's credentialsSecret does not exist or has no api-key; heals by itself once it does.",
+    )
+    NAMESPACE_CONFLICT = (
+        "NamespaceConflict",
+        "The namespace exists and belongs to somebody else; it is never taken over.",
+    )
+    OBJECT_CONFLICT = "ObjectConflict", "An object of that name belongs to another applier; it is left as it is."
+    APPLY_FORBIDDEN = (
+        "ApplyForbidden",
+        "The API server does not allow the operator (RBAC) or refuses the object (admission).",
+    )
+    RENDER_FAILED = "RenderFailed", "The tenant chart cannot be rendered from these values."
+    RETRIES_EXCEEDED = "RetriesExceeded", "Too many attempts failed; the operator only looks again now and then."
+    CIRCUIT_OPEN = "CircuitOpen", "The Tenant changes more often than it can settle; its reconciles are spaced out."
+
+    # The endpoint itself.
+    PODS_NOT_READY = "PodsNotReady", "Pods exist, none is ready; the message says what they wait for."
+    DEADLINE_EXCEEDED = "DeadlineExceeded", "The Deployment made no progress within its deadline."
+    QUOTA_BLOCKED = "QuotaBlocked", "The namespace's ResourceQuota refuses a pod that is needed."
+    PARTLY_AVAILABLE = "PartlyAvailable", "The endpoint answers, with fewer pods than wanted."
+    DEPENDENCY_MISSING = (
+        "DependencyMissing",
+        "Something optional is not there; a stated, smaller behaviour is in force.",
+    )
+
+    # Chosen by the user.
+    ASLEEP = "Asleep", "Scaled to zero for want of traffic; the next request wakes the tenant."
+    TRAFFIC_SUSPENDED = "TrafficSuspended", "spec.suspend.traffic is set: no pods run, everything else is kept."
+    RECONCILE_SUSPENDED = "ReconcileSuspended", "spec.suspend.reconcile is set: the operator changes nothing."
+
+    # Drift.
+    DRIFT_CORRECTED = "DriftCorrected", "A managed object had been edited or deleted and was put back."
+
+
+class Condition(Struct, frozen=True, kw_only=True, rename="camel"):
+    """One condition as it stands in the status. Lenient: another version's reason must not stop a reconcile."""
+
+    type: Annotated[str, text("What the condition is about.", min_length=1, max_length=316)]
+    status: Annotated[ConditionStatus, about("True, False or Unknown.")]
+    reason: Annotated[str, text("Why, as one CamelCase word of a closed set.", min_length=1, max_length=1024)]
+    message: Annotated[str, text("Why, for people; empty when the reason says it all.", max_length=32768)] = ""
+    observed_generation: Annotated[int, number("The metadata.generation that this was judged on.", ge=0, le=2**53)] = 0
+    last_transition_time: Annotated[datetime, about("When status last changed.")]
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """A condition as it should be now, before it has a time. The only way to make one, so reasons stay a closed set."""
+
+    type: ConditionType
+    status: ConditionStatus
+    reason: Reason
+    message: str = ""
+
+
+def transition(
+    previous: Iterable[Condition], verdicts: Iterable[Verdict], *, generation: int, now: datetime
+) -> tuple[Condition, ...]:
+    """The new condition list: ``lastTransitionTime`` moves only where ``status`` changes, whatever else changes.
+
+    Conditions of types that no verdict names (somebody else's) stay as they are. Ordered by type, our own first.
+    """
+    before = {condition.type: condition for condition in previous}
+    result: list[Condition] = []
+    for verdict in verdicts:
+        old = before.pop(verdict.type, None)
+        fresh = Condition(
+            type=verdict.type.value,
+            status=verdict.status,
+            reason=verdict.reason.value,
+            message=verdict.message,
+            observed_generation=generation,
+            last_transition_time=now.replace(microsecond=0),
+        )
+        if old is not None and old.status == fresh.status:
+            fresh = replace(fresh, last_transition_time=old.last_transition_time)
+        result.append(fresh)
+    order = {kind.value: place for place, kind in enumerate(ConditionType)}
+    result.sort(key=lambda condition: order[condition.type])
+    return (*result, *before.values())

@@ -1,0 +1,243 @@
+"""Tenant + tier -> what really holds.
+
+What the Tenant says wins over the tier, and the tier over the defaults below. Objects merge field by field; lists and
+maps are taken whole from whoever sets them.
+"""
+
+from datetime import datetime
+from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import fields
+
+from tenantry_operator.api.decode import FieldError
+from tenantry_operator.api.settings import (
+    Architecture,
+    Autoscaling,
+    Budget,
+    BudgetWindow,
+    Capacity,
+    DeletionPolicy,
+    Exposure,
+    Key,
+    Limits,
+    Models,
+    OnExceeded,
+    Owner,
+    Placement,
+    ResourceLimits,
+    ResourceRequests,
+    Resources,
+    Settings,
+    Suspend,
+    Upstream,
+    WhenUnavailable,
+)
+from tenantry_operator.api.tenant import Tenant
+from tenantry_operator.api.tier import TenantTier
+from tenantry_operator.api.units import parse_duration, parse_usd
+
+S = TypeVar("S", bound=Struct)
+
+DEFAULT_GRACE_PERIOD = "24h"
+
+DEFAULTS = Settings(
+    owners=(),
+    keys=(Key(name="default"),),
+    limits=Limits(when_unavailable=WhenUnavailable.REFUSE),
+    budget=Budget(window=BudgetWindow.MONTH, on_exceeded=OnExceeded.REFUSE),
+    models=Models(allow=("*",), aliases={}),
+    upstreams=(),
+    resources=Resources(
+        requests=ResourceRequests(cpu="100m", memory="96Mi"),
+        limits=ResourceLimits(memory="256Mi"),
+    ),
+    autoscaling=Autoscaling(min_replicas=1, max_replicas=1, target_in_flight=100, idle_after="15m"),
+    placement=Placement(capacity=Capacity.SPOT_PREFERRED, architectures=(Architecture.ARM64, Architecture.AMD64)),
+    exposure=Exposure(hostnames=()),
+    suspend=Suspend(reconcile=False, traffic=False),
+    deletion_policy=DeletionPolicy.DELETE,
+    deletion_protection=False,
+)
+
+
+class ResolvedKey(Struct, frozen=True, kw_only=True):
+    """One key to issue."""
+
+    name: str
+    rotation: int
+    grace_period_seconds: int
+    expires_at: datetime | None
+
+
+class ResolvedBudget(Struct, frozen=True, kw_only=True):
+    """Money that may be spent in a window, in integer nano-USD."""
+
+    amount_nano_usd: int
+    window: BudgetWindow
+    on_exceeded: OnExceeded
+
+
+class ResolvedLimits(Struct, frozen=True, kw_only=True):
+    """What may be asked for; None is unlimited."""
+
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    concurrent_requests: int | None
+    when_unavailable: WhenUnavailable
+
+
+class ResolvedResources(Struct, frozen=True, kw_only=True):
+    """What one pod gets, as Kubernetes quantities."""
+
+    cpu_request: str
+    memory_request: str
+    cpu_limit: str | None
+    memory_limit: str
+
+
+class ResolvedAutoscaling(Struct, frozen=True, kw_only=True):
+    """How many pods there are. ``min_replicas`` 0 means that the tenant may sleep."""
+
+    min_replicas: int
+    max_replicas: int
+    target_in_flight: int
+    idle_after_seconds: int
+
+
+class ResolvedSpec(Struct, frozen=True, kw_only=True):
+    """Everything that holds for one tenant, with no default left open."""
+
+    tier: str
+    owners: tuple[Owner, ...]
+    keys: tuple[ResolvedKey, ...]
+    limits: ResolvedLimits
+    budget: ResolvedBudget | None
+    model_globs: tuple[str, ...]
+    model_aliases: dict[str, str]
+    upstreams: tuple[Upstream, ...]
+    resources: ResolvedResources
+    autoscaling: ResolvedAutoscaling
+    capacity: Capacity
+    architectures: tuple[Architecture, ...]
+    hostnames: tuple[str, ...]
+    node_port: int | None
+    suspend_reconcile: bool
+    suspend_traffic: bool
+    deletion_policy: DeletionPolicy
+    deletion_protection: bool
+
+
+def overlay(upper: S, lower: S) -> S:
+    """``upper`` with its unset (None) fields taken from ``lower``; structs merge, everything else is taken whole.
+
+    The result has the type of ``lower``, whose fields ``upper`` must have too.
+    """
+    merged: dict[str, object] = {}
+    for field in fields(lower):
+        above, below = getattr(upper, field.name), getattr(lower, field.name)
+        if isinstance(above, Struct) and isinstance(below, Struct):
+            merged[field.name] = overlay(above, below)
+        else:
+            merged[field.name] = below if above is None else above
+    return type(lower)(**merged)
+
+
+def resolve(tenant: Tenant, tier: TenantTier) -> ResolvedSpec:
+    """What holds for this tenant under this tier. Raises :class:`FieldError` where the two do not go together."""
+    settings = overlay(tenant.spec, overlay(tier.spec, DEFAULTS))
+    scaling = _autoscaling(settings.autoscaling)
+    if not settings.upstreams:
+        raise FieldError(
+            "spec.upstreams", f"is empty, and tier {tenant.spec.tier!r} names no upstream either: add at least one"
+        )
+    assert settings.owners is not None
+    assert settings.keys is not None
+    assert settings.models is not None
+    assert settings.placement is not None
+    assert settings.exposure is not None
+    assert settings.suspend is not None
+    assert settings.deletion_policy is not None
+    return ResolvedSpec(
+        tier=tenant.spec.tier,
+        owners=settings.owners,
+        keys=tuple(_key(key) for key in settings.keys),
+        limits=_limits(settings.limits),
+        budget=_budget(settings.budget),
+        model_globs=settings.models.allow or ("*",),
+        model_aliases=settings.models.aliases or {},
+        upstreams=settings.upstreams,
+        resources=_resources(settings.resources),
+        autoscaling=scaling,
+        capacity=settings.placement.capacity or Capacity.SPOT_PREFERRED,
+        architectures=settings.placement.architectures or (),
+        hostnames=tuple(name.replace("{tenant}", tenant.metadata.name) for name in settings.exposure.hostnames or ()),
+        node_port=settings.exposure.node_port,
+        suspend_reconcile=bool(settings.suspend.reconcile),
+        suspend_traffic=bool(settings.suspend.traffic),
+        deletion_policy=settings.deletion_policy,
+        deletion_protection=bool(settings.deletion_protection),
+    )
+
+
+def _key(key: Key) -> ResolvedKey:
+    return ResolvedKey(
+        name=key.name,
+        rotation=key.rotation,
+        grace_period_seconds=parse_duration(key.grace_period or DEFAULT_GRACE_PERIOD),
+        expires_at=key.expires_at,
+    )
+
+
+def _limits(limits: Limits | None) -> ResolvedLimits:
+    assert limits is not None
+    assert limits.when_unavailable is not None
+    return ResolvedLimits(
+        requests_per_minute=limits.requests_per_minute,
+        tokens_per_minute=limits.tokens_per_minute,
+        concurrent_requests=limits.concurrent_requests,
+        when_unavailable=limits.when_unavailable,
+    )
+
+
+def _budget(budget: Budget | None) -> ResolvedBudget | None:
+    if budget is None or budget.amount is None:
+        return None
+    assert budget.window is not None
+    assert budget.on_exceeded is not None
+    return ResolvedBudget(
+        amount_nano_usd=parse_usd(budget.amount), window=budget.window, on_exceeded=budget.on_exceeded
+    )
+
+
+def _resources(resources: Resources | None) -> ResolvedResources:
+    assert resources is not None
+    assert resources.requests is not None
+    assert resources.limits is not None
+    cpu_limit = resources.limits.cpu
+    return ResolvedResources(
+        cpu_request=str(resources.requests.cpu),
+        memory_request=str(resources.requests.memory),
+        cpu_limit=None if cpu_limit is None else str(cpu_limit),
+        memory_limit=str(resources.limits.memory),
+    )
+
+
+def _autoscaling(autoscaling: Autoscaling | None) -> ResolvedAutoscaling:
+    assert autoscaling is not None
+    assert autoscaling.min_replicas is not None
+    assert autoscaling.max_replicas is not None
+    assert autoscaling.target_in_flight is not None
+    assert autoscaling.idle_after is not None
+    if autoscaling.min_replicas > autoscaling.max_replicas:
+        raise FieldError(
+            "spec.autoscaling.minReplicas",
+            f"is {autoscaling.min_replicas} and maxReplicas {autoscaling.max_replicas} once the tier's defaults are in:"
+            " lower the one or raise the other",
+        )
+    return ResolvedAutoscaling(
+        min_replicas=autoscaling.min_replicas,
+        max_replicas=autoscaling.max_replicas,
+        target_in_flight=autoscaling.target_in_flight,
+        idle_after_seconds=parse_duration(autoscaling.idle_after),
+    )

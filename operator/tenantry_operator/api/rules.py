@@ -1,0 +1,56 @@
+"""How a model says what the API server has to refuse, and in which words.
+
+Every refusal that a user can run into names the field and the remedy. A plain OpenAPI ``pattern`` cannot: its message
+is the regular expression. So a pattern is published as a CEL rule with a message of its own
+(https://kubernetes.io/docs/reference/using-api/cel/), while msgspec checks the same pattern on decode.
+"""
+
+from typing import NamedTuple
+
+from msgspec import Meta
+
+
+class Rule(NamedTuple):
+    """One entry of ``x-kubernetes-validations``: a CEL expression that must hold, and what to say when it does not."""
+
+    expression: str
+    message: str
+    field_path: str | None = None
+
+
+def text(
+    description: str, *, max_length: int, min_length: int = 0, pattern: str | None = None, remedy: str | None = None
+) -> Meta:
+    """A string field. ``pattern`` (RE2) must match the whole value; ``remedy`` says what a right one looks like."""
+    if (pattern is None) != (remedy is None):
+        raise ValueError("a pattern and its remedy come together")
+    extra: dict[str, object] = {"remedy": remedy} if remedy is not None else {}
+    anchored = f"^(?:{pattern})$" if pattern is not None else None
+    return Meta(description=description, min_length=min_length, max_length=max_length, pattern=anchored, extra=extra)
+
+
+def sequence(
+    description: str, *, max_length: int, min_length: int = 0, keys: tuple[str, ...] = (), unique: bool = False
+) -> Meta:
+    """A list field. ``keys`` makes it a map by these fields of its items (duplicates are refused); ``unique`` a set."""
+    extra: dict[str, object] = {}
+    if keys:
+        extra = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
+    elif unique:
+        extra = {"x-kubernetes-list-type": "set"}
+    return Meta(description=description, min_length=min_length, max_length=max_length, extra_json_schema=extra or None)
+
+
+def mapping(description: str, *, max_length: int) -> Meta:
+    """A map field of at most ``max_length`` entries."""
+    return Meta(description=description, max_length=max_length)
+
+
+def number(description: str, *, ge: int, le: int) -> Meta:
+    """An integer field with both bounds (inclusive)."""
+    return Meta(description=description, ge=ge, le=le)
+
+
+def about(description: str) -> Meta:
+    """Any other field."""
+    return Meta(description=description)

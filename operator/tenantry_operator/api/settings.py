@@ -1,0 +1,420 @@
+"""What can be set for a tenant, by its tier as a default or by the Tenant itself: the same fields in both.
+
+Every field is optional, so that "not said" can be told from "said": see ``resolve.py`` for who wins.
+Lists and strings have bounds throughout; the API server estimates the cost of CEL rules by them.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from msgspec import Struct, field
+
+from tenantry_operator.api.rules import Rule, about, mapping, number, sequence, text
+from tenantry_operator.api.units import (
+    DURATION_PATTERN,
+    DURATION_REMEDY,
+    QUANTITY_PATTERN,
+    QUANTITY_REMEDY,
+    USD_PATTERN,
+    USD_REMEDY,
+)
+
+DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+DNS_LABEL_REMEDY = 'must be lower-case letters, digits and "-", and begin and end with a letter or digit'
+DNS_NAME = rf"{DNS_LABEL}(\.{DNS_LABEL})*"
+HOSTNAME = r"([-a-z0-9]|\{tenant\})+(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+"
+MODEL_GLOB = r"[A-Za-z0-9_.:/@*?+-]+"
+MODEL_GLOB_REMEDY = 'must be a model name, with "*" for any characters and "?" for one, for example "gpt-4o*"'
+
+
+#: As in a pod's resources: a string, or an integer for whole CPUs or bytes.
+Quantity = Annotated[str, text("", min_length=1, max_length=24, pattern=QUANTITY_PATTERN, remedy=QUANTITY_REMEDY)] | int
+
+
+class OwnerKind(StrEnum):
+    """Who an owner is, in the words of RBAC."""
+
+    USER = "User"
+    GROUP = "Group"
+    SERVICE_ACCOUNT = "ServiceAccount"
+
+
+class WhenUnavailable(StrEnum):
+    """What happens to requests while the shared limit counters cannot be reached."""
+
+    REFUSE = "Refuse"
+    LOCAL_SHARE = "LocalShare"
+
+
+class BudgetWindow(StrEnum):
+    """How long a budget lasts before it starts anew, in calendar days or months, UTC."""
+
+    DAY = "Day"
+    MONTH = "Month"
+
+
+class OnExceeded(StrEnum):
+    """What happens to requests once the budget is spent."""
+
+    REFUSE = "Refuse"
+    WARN = "Warn"
+
+
+class Capacity(StrEnum):
+    """On which kind of nodes the pods run."""
+
+    SPOT = "Spot"
+    SPOT_PREFERRED = "SpotPreferred"
+    ON_DEMAND = "OnDemand"
+
+
+class Architecture(StrEnum):
+    """A value of the node label ``kubernetes.io/arch``."""
+
+    ARM64 = "arm64"
+    AMD64 = "amd64"
+
+
+class DeletionPolicy(StrEnum):
+    """What becomes of the namespace when its Tenant is deleted."""
+
+    DELETE = "Delete"
+    RETAIN = "Retain"
+
+
+class Owner(Struct, frozen=True, kw_only=True, rename="camel"):
+    kind: Annotated[OwnerKind, about("User, Group or ServiceAccount.")]
+    name: Annotated[str, text("The name that the API server knows the owner by.", min_length=1, max_length=253)]
+    namespace: Annotated[str, text("The namespace of a ServiceAccount; empty for users and groups.", max_length=63)] = (
+        ""
+    )
+
+    rules: ClassVar = (
+        Rule(
+            "(self.kind == 'ServiceAccount') == (has(self.namespace) && self.namespace != '')",
+            "owners[].namespace is required when kind is ServiceAccount, and has to be left out for User and Group",
+            ".namespace",
+        ),
+    )
+
+
+class Key(Struct, frozen=True, kw_only=True, rename="camel"):
+    name: Annotated[
+        str,
+        text(
+            "Name of the key; its Secret is called key-<name>.",
+            min_length=1,
+            max_length=40,
+            pattern=DNS_LABEL,
+            remedy=DNS_LABEL_REMEDY,
+        ),
+    ]
+    rotation: Annotated[int, number("Raise it by one to have a new secret issued.", ge=0, le=1_000_000)] = 0
+    grace_period: (
+        Annotated[
+            str,
+            text(
+                "How long the previous secret stays valid after a rotation. Default: 24h.",
+                min_length=2,
+                max_length=20,
+                pattern=DURATION_PATTERN,
+                remedy=DURATION_REMEDY,
+            ),
+        ]
+        | None
+    ) = None
+    expires_at: Annotated[datetime, about("From then on the key is refused. Default: never.")] | None = None
+
+
+class Limits(Struct, frozen=True, kw_only=True, rename="camel"):
+    requests_per_minute: (
+        Annotated[int, number("Requests per minute. Default: unlimited.", ge=1, le=10_000_000)] | None
+    ) = None
+    tokens_per_minute: (
+        Annotated[int, number("Tokens (in and out) per minute. Default: unlimited.", ge=1, le=10_000_000_000)] | None
+    ) = None
+    concurrent_requests: (
+        Annotated[int, number("Requests in flight at any moment. Default: unlimited.", ge=1, le=1_000_000)] | None
+    ) = None
+    when_unavailable: (
+        Annotated[
+            WhenUnavailable,
+            about(
+                "While the shared counters cannot be reached: Refuse (503 with Retry-After) or LocalShare"
+                " (each pod grants its share of the limit). Default: Refuse."
+            ),
+        ]
+        | None
+    ) = None
+
+
+class Budget(Struct, frozen=True, kw_only=True, rename="camel"):
+    amount: (
+        Annotated[
+            str,
+            text(
+                "US dollars that may be spent in one window. Default: no budget.",
+                min_length=1,
+                max_length=19,
+                pattern=USD_PATTERN,
+                remedy=USD_REMEDY,
+            ),
+        ]
+        | None
+    ) = None
+    window: Annotated[BudgetWindow, about("Day or Month, in UTC. Default: Month.")] | None = None
+    on_exceeded: (
+        Annotated[OnExceeded, about("Refuse further requests, or Warn (count and report only). Default: Refuse.")]
+        | None
+    ) = None
+
+
+class Models(Struct, frozen=True, kw_only=True, rename="camel"):
+    allow: (
+        Annotated[
+            tuple[
+                Annotated[
+                    str,
+                    text(
+                        "A model name, or a pattern of names.",
+                        min_length=1,
+                        max_length=128,
+                        pattern=MODEL_GLOB,
+                        remedy=MODEL_GLOB_REMEDY,
+                    ),
+                ],
+                ...,
+            ],
+            sequence("Models that may be called, by name or pattern. Default: all.", max_length=64, unique=True),
+        ]
+        | None
+    ) = None
+    aliases: (
+        Annotated[
+            dict[str, Annotated[str, text("The model that is called instead.", min_length=1, max_length=128)]],
+            mapping(
+                "Other names for models: what the tenant asks for -> what the upstream is asked for.", max_length=64
+            ),
+        ]
+        | None
+    ) = None
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.aliases) || self.aliases.all(name, name.size() > 0 && name.size() <= 128)",
+            "models.aliases: each name must have 1 to 128 characters",
+            ".aliases",
+        ),
+    )
+
+
+class Upstream(Struct, frozen=True, kw_only=True, rename="camel"):
+    name: Annotated[
+        str,
+        text("Name of the upstream.", min_length=1, max_length=40, pattern=DNS_LABEL, remedy=DNS_LABEL_REMEDY),
+    ]
+    base_url: Annotated[
+        str,
+        text(
+            "Where its OpenAI-compatible API begins, with the version: https://api.openai.com/v1.",
+            min_length=1,
+            max_length=512,
+            pattern=r"https?://[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[-A-Za-z0-9._~/%]*)?",
+            remedy='must be an http or https URL without user, query or fragment, for example "https://api.openai.com/v1"',
+        ),
+    ] = field(name="baseURL")
+    credentials_secret: (
+        Annotated[
+            str,
+            text(
+                "Secret with the upstream's api-key, in the operator's namespace, labelled"
+                " tenantry.dev/upstream-credentials=true. Default: none; requests go out without credentials.",
+                min_length=1,
+                max_length=253,
+                pattern=DNS_NAME,
+                remedy='must be the name of a Secret: lower-case letters, digits, "-" and "."',
+            ),
+        ]
+        | None
+    ) = None
+    priority: Annotated[int, number("Lower is tried first; equal ones share the requests.", ge=0, le=100)] = 0
+    models: Annotated[
+        tuple[
+            Annotated[
+                str,
+                text(
+                    "A model name, or a pattern of names.",
+                    min_length=1,
+                    max_length=128,
+                    pattern=MODEL_GLOB,
+                    remedy=MODEL_GLOB_REMEDY,
+                ),
+            ],
+            ...,
+        ],
+        sequence("Models that this upstream serves, by name or pattern. Default: all.", max_length=64),
+    ] = ()
+
+
+class ResourceRequests(Struct, frozen=True, kw_only=True, rename="camel"):
+    cpu: Annotated[Quantity, about("CPU of one pod. Default: 100m.")] | None = None
+    memory: Annotated[Quantity, about("Memory of one pod. Default: 96Mi.")] | None = None
+
+
+class ResourceLimits(Struct, frozen=True, kw_only=True, rename="camel"):
+    cpu: (
+        Annotated[
+            Quantity,
+            about("Most CPU of one pod. Default: none, since a limit slows streams down long before a node is busy."),
+        ]
+        | None
+    ) = None
+    memory: Annotated[Quantity, about("Most memory of one pod. Default: 256Mi.")] | None = None
+
+
+class Resources(Struct, frozen=True, kw_only=True, rename="camel"):
+    requests: Annotated[ResourceRequests, about("What the scheduler sets aside for one pod.")] | None = None
+    limits: Annotated[ResourceLimits, about("What one pod may use at most.")] | None = None
+
+
+class Autoscaling(Struct, frozen=True, kw_only=True, rename="camel"):
+    min_replicas: Annotated[int, number("Fewest pods; 0 lets the tenant sleep. Default: 1.", ge=0, le=500)] | None = (
+        None
+    )
+    max_replicas: Annotated[int, number("Most pods. Default: 1.", ge=1, le=500)] | None = None
+    target_in_flight: (
+        Annotated[int, number("Requests in flight per pod that scaling aims at. Default: 100.", ge=1, le=100_000)]
+        | None
+    ) = None
+    idle_after: (
+        Annotated[
+            str,
+            text(
+                "Without a request for so long, a tenant with minReplicas 0 goes to sleep. Default: 15m.",
+                min_length=2,
+                max_length=20,
+                pattern=DURATION_PATTERN,
+                remedy=DURATION_REMEDY,
+            ),
+        ]
+        | None
+    ) = None
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.minReplicas) || !has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",
+            "autoscaling.minReplicas must not be greater than maxReplicas: lower the one or raise the other",
+            ".minReplicas",
+        ),
+    )
+
+
+class Placement(Struct, frozen=True, kw_only=True, rename="camel"):
+    capacity: (
+        Annotated[
+            Capacity,
+            about("Spot nodes only, Spot where there are any, or on-demand nodes only. Default: SpotPreferred."),
+        ]
+        | None
+    ) = None
+    architectures: (
+        Annotated[
+            tuple[Architecture, ...],
+            sequence("Node architectures that will do. Default: any.", min_length=1, max_length=2, unique=True),
+        ]
+        | None
+    ) = None
+
+
+class Exposure(Struct, frozen=True, kw_only=True, rename="camel"):
+    hostnames: (
+        Annotated[
+            tuple[
+                Annotated[
+                    str,
+                    text(
+                        "A host name; {tenant} stands for the tenant's name.",
+                        min_length=1,
+                        max_length=253,
+                        pattern=HOSTNAME,
+                        remedy='must be a host name such as "acme.api.example.com" or "{tenant}.api.example.com"',
+                    ),
+                ],
+                ...,
+            ],
+            sequence("Host names that the endpoint answers to. Default: none.", max_length=16, unique=True),
+        ]
+        | None
+    ) = None
+    node_port: (
+        Annotated[
+            int,
+            number(
+                "Also answer on this port of every node (for clusters without a gateway). Default: no.",
+                ge=30000,
+                le=32767,
+            ),
+        ]
+        | None
+    ) = None
+
+
+class Suspend(Struct, frozen=True, kw_only=True, rename="camel"):
+    reconcile: (
+        Annotated[bool, about("The operator leaves everything as it is. Deleting still cleans up. Default: false.")]
+        | None
+    ) = None
+    traffic: Annotated[bool, about("Run no pods and keep everything else. Default: false.")] | None = None
+
+
+class Settings(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The fields that a Tenant may set and a TenantTier may give defaults for."""
+
+    owners: (
+        Annotated[
+            tuple[Owner, ...],
+            sequence(
+                "Who may look into the namespace and read its keys. Default: nobody.",
+                max_length=32,
+                keys=("kind", "name", "namespace"),
+            ),
+        ]
+        | None
+    ) = None
+    keys: (
+        Annotated[
+            tuple[Key, ...],
+            sequence(
+                "API keys to issue, each in a Secret of its own. Default: one, named default.",
+                max_length=32,
+                keys=("name",),
+            ),
+        ]
+        | None
+    ) = None
+    limits: Annotated[Limits, about("How much may be asked for.")] | None = None
+    budget: Annotated[Budget, about("How much may be spent.")] | None = None
+    models: Annotated[Models, about("Which models may be asked for, and under which names.")] | None = None
+    upstreams: (
+        Annotated[
+            tuple[Upstream, ...],
+            sequence("Where requests go. At least one is needed, here or in the tier.", max_length=16, keys=("name",)),
+        ]
+        | None
+    ) = None
+    resources: Annotated[Resources, about("What one pod needs.")] | None = None
+    autoscaling: Annotated[Autoscaling, about("How many pods there are.")] | None = None
+    placement: Annotated[Placement, about("On which nodes the pods run.")] | None = None
+    exposure: Annotated[Exposure, about("Where the endpoint can be reached, besides inside the cluster.")] | None = None
+    suspend: Annotated[Suspend, about("Hold the operator, the traffic, or both.")] | None = None
+    deletion_policy: (
+        Annotated[
+            DeletionPolicy,
+            about("Delete the namespace with the Tenant, or Retain it with all that is in it. Default: Delete."),
+        ]
+        | None
+    ) = None
+    deletion_protection: (
+        Annotated[bool, about("While true the API server refuses to delete the Tenant. Default: false.")] | None
+    ) = None

@@ -1,0 +1,69 @@
+"""The units that users write, as integers: US dollars to nano-USD, Go durations to seconds, quantities to milli-units.
+
+Pure parsing and printing; each raises ``ValueError`` with a message that says what a right value looks like.
+"""
+
+import re
+
+NANO_PER_USD = 1_000_000_000
+
+#: Up to 999,999,999 dollars and nine decimals, without sign or exponent: nano-USD then fits a signed 64-bit integer.
+USD_PATTERN = r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?"
+USD_REMEDY = 'must be US dollars as a plain decimal string without a sign, for example "25" or "12.50"'
+
+#: The subset of Go's duration syntax (https://pkg.go.dev/time#ParseDuration) in whole units, largest first.
+DURATION_PATTERN = r"([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?"
+DURATION_REMEDY = 'must be a duration in hours, minutes and seconds, for example "24h", "90m" or "1h30m"'
+
+#: What Kubernetes accepts as a quantity, without sign and exponent:
+#: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+QUANTITY_PATTERN = r"[0-9]{1,12}(\.[0-9]{1,3})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?"
+QUANTITY_REMEDY = 'must be a Kubernetes quantity, for example "250m" for CPU or "128Mi" for memory'
+
+_SUFFIX_MILLI = {
+    "": 1_000,
+    "m": 1,
+    "k": 10**6,
+    "M": 10**9,
+    "G": 10**12,
+    "T": 10**15,
+    "Ki": 1_000 * 2**10,
+    "Mi": 1_000 * 2**20,
+    "Gi": 1_000 * 2**30,
+    "Ti": 1_000 * 2**40,
+}
+
+
+def parse_usd(amount: str) -> int:
+    """US dollars as a decimal string to integer nano-USD, exactly: ``"12.50"`` is 12_500_000_000."""
+    if re.fullmatch(USD_PATTERN, amount) is None:
+        raise ValueError(f"{amount!r} {USD_REMEDY}")
+    whole, _, fraction = amount.partition(".")
+    return int(whole) * NANO_PER_USD + int(fraction.ljust(9, "0") or "0")
+
+
+def format_usd(nano_usd: int) -> str:
+    """Integer nano-USD to the shortest decimal string with at least cents: 12_500_000_000 is ``"12.50"``."""
+    whole, fraction = divmod(abs(nano_usd), NANO_PER_USD)
+    decimals = f"{fraction:09d}".rstrip("0").ljust(2, "0")
+    return f"{'-' if nano_usd < 0 else ''}{whole}.{decimals}"
+
+
+def parse_duration(duration: str) -> int:
+    """A duration such as ``1h30m`` to seconds."""
+    match = re.fullmatch(DURATION_PATTERN, duration)
+    if match is None or not duration:
+        raise ValueError(f"{duration!r} {DURATION_REMEDY}")
+    hours, minutes, seconds = (int(group[:-1]) if group else 0 for group in match.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def parse_quantity(quantity: str | int) -> int:
+    """A Kubernetes quantity to thousandths of its base unit, rounded up: ``"250m"`` is 250, ``1`` is 1_000."""
+    match = re.fullmatch(QUANTITY_PATTERN, str(quantity))
+    if match is None:
+        raise ValueError(f"{quantity!r} {QUANTITY_REMEDY}")
+    suffix = match.group(2) or ""
+    whole, _, fraction = str(quantity).removesuffix(suffix).partition(".")
+    thousandths = int(whole) * 1_000 + int(fraction.ljust(3, "0") or "0")
+    return -(-thousandths * _SUFFIX_MILLI[suffix] // 1_000)
