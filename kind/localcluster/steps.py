@@ -135,6 +135,7 @@ class StepLog:
                     written, _ = process.communicate(data, timeout=0.2)
                     break
                 except subprocess.TimeoutExpired:
+                    data = None  # it goes on being written; handing it over twice is an error
                     late = deadline is not None and time.monotonic() > deadline
                     if late or (interruptible and self._stopping.is_set()):
                         process.terminate()
