@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"runtime/debug"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
+	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/chartutil"
+	"helm.sh/helm/v3/pkg/engine"
+	"helm.sh/helm/v3/pkg/releaseutil"
+	"sigs.k8s.io/yaml"
+)
+
+// Renderer holds one loaded chart. Safe for use by many goroutines.
+type Renderer struct {
+	chart     *chart.Chart
+	schema    *jsonschema.Schema
+	chartName string
+	digest    string
+	version   string
+}
+
+// NewRenderer loads the chart in directory. Its schema is compiled once here: Helm itself would do so on every render.
+func NewRenderer(directory string) (*Renderer, error) {
+	loaded, err := loader.LoadDir(directory)
+	if err != nil {
+		return nil, fmt.Errorf("chart %s: %w", directory, err)
+	}
+	renderer := &Renderer{
+		chart:     loaded,
+		chartName: loaded.Name() + "-" + loaded.Metadata.Version,
+		digest:    chartDigest(loaded),
+		version:   Version + " helm/" + helmVersion(),
+	}
+	if loaded.Schema != nil {
+		if renderer.schema, err = compileSchema(loaded.Schema); err != nil {
+			return nil, fmt.Errorf("chart %s: values.schema.json: %w", directory, err)
+		}
+	}
+	return renderer, nil
+}
+
+// Render returns the chart's objects for these values, in the order in which Helm would install them.
+func (r *Renderer) Render(release, namespace string, values json.RawMessage) ([]json.RawMessage, error) {
+	given, err := decodeValues(values)
+	if err != nil {
+		return nil, err
+	}
+	options := chartutil.ReleaseOptions{Name: release, Namespace: namespace, Revision: 1, IsInstall: true}
+	top, err := chartutil.ToRenderValuesWithSchemaValidation(r.chart, given, options, chartutil.DefaultCapabilities, true)
+	if err != nil {
+		return nil, err
+	}
+	top["Release"].(map[string]any)["Service"] = "tenantry"
+	if err := r.validate(top["Values"].(chartutil.Values)); err != nil {
+		return nil, err
+	}
+	files, err := engine.Render(r.chart, top)
+	if err != nil {
+		return nil, err
+	}
+	return objects(files)
+}
+
+func (r *Renderer) validate(values chartutil.Values) error {
+	if r.schema == nil {
+		return nil
+	}
+	err := r.schema.Validate(map[string]any(values))
+	var invalid *jsonschema.ValidationError
+	if errors.As(err, &invalid) {
+		return fmt.Errorf("values: %s", strings.Join(leaves(invalid), "; "))
+	}
+	return err
+}
+
+var printer = message.NewPrinter(language.English)
+
+// leaves says for each value that is wrong where it is and what is wrong with it.
+func leaves(invalid *jsonschema.ValidationError) []string {
+	if len(invalid.Causes) == 0 {
+		place := strings.Join(invalid.InstanceLocation, ".")
+		return []string{strings.TrimPrefix(place+": ", ": ") + invalid.ErrorKind.LocalizedString(printer)}
+	}
+	var found []string
+	for _, cause := range invalid.Causes {
+		found = append(found, leaves(cause)...)
+	}
+	return found
+}
+
+// decodeValues keeps integers exact: as float64, which JSON decodes to, nano-dollars would lose their last digits.
+func decodeValues(raw json.RawMessage) (map[string]any, error) {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber()
+	var values map[string]any
+	if err := decoder.Decode(&values); err != nil {
+		return nil, fmt.Errorf("values: %w", err)
+	}
+	return exact(values).(map[string]any), nil
+}
+
+func exact(value any) any {
+	switch typed := value.(type) {
+	case map[string]any:
+		for key, inner := range typed {
+			typed[key] = exact(inner)
+		}
+	case []any:
+		for index, inner := range typed {
+			typed[index] = exact(inner)
+		}
+	case json.Number:
+		if integer, err := typed.Int64(); err == nil {
+			return integer
+		}
+		float, _ := typed.Float64()
+		return float
+	}
+	return value
+}
+
+type object struct {
+	kind string
+	key  string
+	json json.RawMessage
+}
+
+// objects splits rendered files into their documents, as JSON, ordered by kind and then by namespace and name.
+func objects(files map[string]string) ([]json.RawMessage, error) {
+	var found []object
+	for name, content := range files {
+		base := path.Base(name)
+		if strings.HasPrefix(base, "_") || base == "NOTES.txt" {
+			continue
+		}
+		for document := range strings.SplitSeq("\n"+content, "\n---") {
+			if strings.TrimSpace(document) == "" {
+				continue
+			}
+			one, err := parse(document)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			if one != nil {
+				found = append(found, *one)
+			}
+		}
+	}
+	sort.Slice(found, func(i, j int) bool {
+		left, right := rank(found[i].kind), rank(found[j].kind)
+		if left != right {
+			return left < right
+		}
+		return found[i].key < found[j].key
+	})
+	sorted := make([]json.RawMessage, len(found))
+	for index, one := range found {
+		sorted[index] = one.json
+	}
+	return sorted, nil
+}
+
+func parse(document string) (*object, error) {
+	encoded, err := yaml.YAMLToJSON([]byte(document))
+	if err != nil {
+		return nil, err
+	}
+	if string(encoded) == "null" {
+		return nil, nil
+	}
+	var head struct {
+		Kind     string `json:"kind"`
+		Metadata struct {
+			Name        string            `json:"name"`
+			Namespace   string            `json:"namespace"`
+			Annotations map[string]string `json:"annotations"`
+		} `json:"metadata"`
+	}
+	if err := json.Unmarshal(encoded, &head); err != nil {
+		return nil, err
+	}
+	if head.Kind == "" || head.Metadata.Name == "" {
+		return nil, errors.New("a document without kind or metadata.name")
+	}
+	if head.Metadata.Annotations["helm.sh/hook"] != "" {
+		return nil, errors.New("hooks are not run here: " + head.Kind + " " + head.Metadata.Name)
+	}
+	key := head.Kind + "/" + head.Metadata.Namespace + "/" + head.Metadata.Name
+	return &object{kind: head.Kind, key: key, json: encoded}, nil
+}
+
+// rank is a kind's place in Helm's install order; kinds that Helm does not know come last.
+func rank(kind string) int {
+	if place := slices.Index(releaseutil.InstallOrder, kind); place >= 0 {
+		return place
+	}
+	return len(releaseutil.InstallOrder)
+}
+
+// chartDigest is over everything of the chart that can change what it renders.
+func chartDigest(loaded *chart.Chart) string {
+	files := slices.Clone(loaded.Raw)
+	slices.SortFunc(files, func(a, b *chart.File) int { return strings.Compare(a.Name, b.Name) })
+	sum := sha256.New()
+	for _, file := range files {
+		fmt.Fprintf(sum, "%d %s %d ", len(file.Name), file.Name, len(file.Data))
+		sum.Write(file.Data)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+func compileSchema(raw []byte) (*jsonschema.Schema, error) {
+	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	compiler := jsonschema.NewCompiler()
+	if err := compiler.AddResource("values.schema.json", document); err != nil {
+		return nil, err
+	}
+	return compiler.Compile("values.schema.json")
+}
+
+func helmVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, module := range info.Deps {
+			if module.Path == "helm.sh/helm/v3" {
+				return module.Version
+			}
+		}
+	}
+	return "unknown"
+}
