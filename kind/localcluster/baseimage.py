@@ -37,7 +37,7 @@ def published() -> Base:
 
 def local(machine: Machine) -> Base:
     """Return the base that is made from the packages of this machine's own distribution."""
-    return Base(f"tenantry-base:{digest_of('base 1', *PACKAGES, machine.codename, machine.arch)}", published=False)
+    return Base(f"tenantry-base:{digest_of('base 2', *PACKAGES, machine.codename, machine.arch)}", published=False)
 
 
 def ensure(checkout: Checkout, machine: Machine, docker: engine.Engine, arch: str, log: StepLog) -> Base:

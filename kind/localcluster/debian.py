@@ -51,9 +51,9 @@ def environment(prefix: Path) -> Mapping[str, str]:
     bins = [str(prefix / place) for place in ("usr/bin", "usr/sbin", "sbin", "bin") if (prefix / place).is_dir()]
     known = os.environ.get("LD_LIBRARY_PATH", "")
     # iptables loads its matches from where the package would have put them; a system's own iptables has its own place.
-    extensions = {"XTABLES_LIBDIR": str(path) for path in prefix.glob("usr/lib/*/xtables")}
+    extensions = [] if shutil.which("iptables") else sorted(prefix.glob("usr/lib/*/xtables"))
     return {
-        **({} if shutil.which("iptables") else extensions),
+        **({"XTABLES_LIBDIR": str(extensions[0])} if extensions else {}),
         "PATH": os.pathsep.join([*bins, os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")]),
         "LD_LIBRARY_PATH": os.pathsep.join([*libraries, *([known] if known else [])]),
         "PERL5LIB": str(prefix / "usr/share/perl5"),
@@ -108,8 +108,11 @@ def root_tree(
     `hooks` are mmdebstrap's customise hooks, run with the tree's path as their first argument.
     """
     argv = ["mmdebstrap", "--variant=essential", f"--include={','.join(packages)}", '--aptopt=Acquire::Retries "3"']
-    for path in ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*"):
-        argv.append(f"--dpkgopt=path-exclude={path}")
+    argv += [f"--dpkgopt=path-exclude=/usr/share/{what}/*" for what in ("man", "locale", "doc", "info")]
+    if suite == "bookworm":
+        # Else usrmerge does it, for which all of Perl (57 MB) comes and stays. Later suites are merged to begin with.
+        merged = mmdebstrap_prefix / "usr/share/mmdebstrap/hooks/merged-usr"
+        argv += ["--include=usr-is-merged", f"--hook-dir={merged}"]
     argv += [f"--customize-hook={hook}" for hook in hooks]
     argv += [suite, str(target), "-"]
     entries = "\n".join(sources(log)) + "\n"
