@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from localcluster import debian, engine
+from localcluster import debian, engine, nodeimage
 from localcluster.cache import built_once, digest_of
 from localcluster.machine import Machine
 from localcluster.paths import Checkout
@@ -19,7 +18,7 @@ PUBLISHED = "docker.io/library/python:3.11-slim-bookworm"
 #: As much of the published image as ours use. apt is for the images of the development datastores.
 PACKAGES = ("python3", "python3-venv", "ca-certificates", "apt")
 
-#: Seconds for the pull of 45 MB; a registry that cannot be reached says so at once or not at all.
+#: Seconds for the pull of another architecture's image, 45 MB.
 PULL_TIMEOUT = 180.0
 
 
@@ -45,7 +44,7 @@ def ensure(checkout: Checkout, machine: Machine, docker: engine.Engine, arch: st
 
     Raises `Refusal` when no registry answers and the packages of this machine cannot make one.
     """
-    if _pulled(docker, arch, log):
+    if _pulled(docker, machine, arch, log):
         log.note("published image")
         return published()
     if arch != machine.arch:
@@ -90,8 +89,11 @@ def version_of(shown: str) -> str:
     return match[1]
 
 
-def _pulled(docker: engine.Engine, arch: str, log: StepLog) -> bool:
-    argv: Sequence[str] = [*docker.docker, "pull", "--quiet", "--platform", f"linux/{arch}", PUBLISHED]
+def _pulled(docker: engine.Engine, machine: Machine, arch: str, log: StepLog) -> bool:
+    if arch == machine.arch:
+        return nodeimage.pull(docker, log, PUBLISHED)
+    # What the engine has under that name is its own architecture's.
+    argv = [*docker.docker, "pull", "--quiet", "--platform", f"linux/{arch}", PUBLISHED]
     try:
         return log.run(argv, env=docker.env, check=False, timeout=PULL_TIMEOUT) == 0
     except ProgramFailed as slow:

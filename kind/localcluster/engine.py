@@ -20,7 +20,7 @@ from localcluster.machine import Machine, look, require_disk
 from localcluster.paths import Checkout
 from localcluster.steps import Refusal, StepLog
 
-#: What an engine of our own consists of: dockerd, containerd, runc and their packet filter. mmdebstrap makes root trees.
+#: What an engine of our own consists of: dockerd, containerd, runc, their packet filter. mmdebstrap makes root trees.
 PACKAGES = ("docker.io", "containerd", "runc", "iptables", "mmdebstrap")
 
 #: Seconds within which an engine that is there answers. A sleeping Docker Desktop does not, and is not waited for.

@@ -1,8 +1,8 @@
 """The address range of our own engine, and the few packet filter rules that its containers need.
 
 The engine runs with `--iptables=false`: Docker's chains have fixed names, and a second engine would rewrite those of a
-first one. Ports on 127.0.0.1 work through docker-proxy all the same; what is left to do is to masquerade what leaves the
-machine and to let it through a forward chain that drops. Each rule carries our comment, by which `down` finds it.
+first one. Ports on 127.0.0.1 work through docker-proxy all the same; what is left to do is to masquerade what leaves
+the machine and to let it through a forward chain that drops. Each rule carries our comment, by which `down` finds it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 #: Bridges of our engines come from here: a corner of 10/8 that neither kind's pods (10.244/16) nor its services
 #: (10.96/16) use, and that Docker's own default pools (172.17/12, 192.168/16) do not touch.
-POOL = ipaddress.ip_network("10.200.0.0/13")
+POOL = ipaddress.IPv4Network("10.200.0.0/13")
 
 #: One engine's share of it: eight networks of 256 addresses.
 SHARE = 21
@@ -37,7 +37,7 @@ def routes(table: str) -> list[ipaddress.IPv4Network]:
     for line in table.splitlines()[1:]:
         fields = line.split()
         destination, mask = (int.from_bytes(bytes.fromhex(fields[index]), "little") for index in (1, 7))
-        found.append(ipaddress.ip_network((destination, mask.bit_count())))
+        found.append(ipaddress.IPv4Network((destination, mask.bit_count())))
     return found
 
 

@@ -75,7 +75,7 @@ class StepLog:
 
     def run(
         self,
-        argv: Sequence[str | Path],
+        argv: Sequence[object],
         *,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
@@ -87,14 +87,15 @@ class StepLog:
     ) -> int:
         """Run a program with its output in the log and return its status.
 
-        `env` is added to our own environment. `timeout` is in seconds. A program that is not `interruptible` (a package
-        manager) is left to end when another step fails. Raises `ProgramFailed` when `check` and the status is not 0.
+        Each of `argv` is made a string. `env` is added to our own environment. `timeout` is in seconds. A program that
+        is not `interruptible` (a package manager) is left to end when another step fails. Raises `ProgramFailed` when
+        `check` and the status is not 0.
         """
         return self._execute(argv, env, cwd, input, timeout, check, interruptible, remedy, capture=False)[0]
 
     def output(
         self,
-        argv: Sequence[str | Path],
+        argv: Sequence[object],
         *,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
@@ -107,7 +108,7 @@ class StepLog:
 
     def _execute(
         self,
-        argv: Sequence[str | Path],
+        argv: Sequence[object],
         env: Mapping[str, str] | None,
         cwd: Path | None,
         given: str | bytes | None,

@@ -52,8 +52,13 @@ PROGRAMS = {
             f"-X {_VERSION}.gitVersion=v{KUBERNETES} -X {_VERSION}.gitMajor={_MAJOR} -X {_VERSION}.gitMinor={_MINOR}",
         ),
         Program("coredns", "node", "./cmd/coredns"),
+        Program("noderoutes", "node", "./cmd/noderoutes"),
+        Program("pause", "node", "./cmd/pause"),
     )
 }
+
+#: The programs of our own node image.
+NODE_PROGRAMS = ("kube", "coredns", "noderoutes", "pause")
 
 
 def digest(checkout: Checkout, program: Program) -> str:
