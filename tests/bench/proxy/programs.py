@@ -1,0 +1,96 @@
+"""The programs that are measured or measure: found on this machine, or installed into the user's cache.
+
+Each Python package gets a virtual environment of its own, from a lock with hashes; Debian packages are unpacked, not
+installed, so nothing of the system changes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from localcluster.cache import built_once, digest_of
+from localcluster.debian import environment, unpack
+from localcluster.paths import Checkout
+from localcluster.steps import Step, StepLog, run_steps
+
+LOCKS = Path(__file__).parent / "locks"
+
+#: Gateways that come from PyPI, each with a lock of this name.
+PACKAGED = ("envoy", "tensorzero", "litellm")
+
+#: Debian packages of the upstream and the load, and the program in each that we run.
+DEBIAN_PROGRAMS = {"nginx": "nginx", "wrk": "wrk"}
+
+
+@dataclass
+class Programs:
+    """Where everything is. `environment` is what the programs from Debian packages need to find their libraries."""
+
+    pythons: dict[str, Path] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def debian(self, name: str) -> str:
+        """Return the path of nginx or wrk."""
+        found = shutil.which(name, path=self.environment.get("PATH", search_path()))
+        if found is None:
+            raise FileNotFoundError(f"{name} is neither on this machine nor among what was unpacked for it")
+        return found
+
+    def envoy(self) -> Path:
+        """Return Envoy's own binary (the package's `envoy` command only replaces itself by it)."""
+        (binary,) = self.pythons["envoy"].parents[1].glob("lib/python*/site-packages/envoy/_bin/envoy")
+        return binary
+
+
+def ensure(gateways: Iterable[str]) -> Programs:
+    """Find or install what the named gateways and the load need, side by side, with a line of progress for each.
+
+    Raises:
+        StepFailed: something could not be installed; the step carries its name.
+    """
+    checkout = Checkout.here()
+    programs = Programs()
+    steps = [
+        Step(name, lambda log, name=name: _python(checkout, name, programs, log))  # type: ignore[misc]
+        for name in PACKAGED
+        if name in gateways
+    ]
+    missing = [package for package, program in DEBIAN_PROGRAMS.items() if not shutil.which(program, path=search_path())]
+    if missing:
+        steps.append(Step("debian packages", lambda log: _debian(checkout, missing, programs, log)))
+    if steps:
+        run_steps(steps, checkout.log_dir / "bench-proxy")
+    return programs
+
+
+def search_path() -> str:
+    """Return PATH with the directories in which Debian keeps servers."""
+    return os.pathsep.join([os.environ.get("PATH", "/usr/bin:/bin"), "/usr/sbin", "/sbin"])
+
+
+def _python(checkout: Checkout, name: str, programs: Programs, log: StepLog) -> None:
+    lock = LOCKS / f"{name}.txt"
+
+    def install(into: Path) -> None:
+        log.run([sys.executable, "-m", "venv", into], remedy="install the venv module (Debian: python3-venv)")
+        pip: list[str | Path] = [into / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install"]
+        remedy = f"see whether this machine reaches its Python package index, or leave it out: --skip {name}"
+        log.run([*pip, "--quiet", "--require-hashes", "--only-binary", ":all:", "-r", lock], timeout=900, remedy=remedy)
+
+    place, fresh = built_once(checkout.cache, f"bench-{name}", digest_of(sys.version, files=[lock]), install)
+    log.note("installed" if fresh else "reused")
+    programs.pythons[name] = place / "bin" / "python"
+
+
+def _debian(checkout: Checkout, packages: list[str], programs: Programs, log: StepLog) -> None:
+    place, fresh = built_once(
+        checkout.cache, "bench-debian", digest_of(*packages), lambda into: unpack(packages, into, log)
+    )
+    log.note("unpacked" if fresh else "reused")
+    found: Mapping[str, str] = environment(place)
+    programs.environment.update(found)
