@@ -93,6 +93,10 @@ class Reason(StrEnum):
     DEADLINE_EXCEEDED = "DeadlineExceeded", "The Deployment made no progress within its deadline."
     QUOTA_BLOCKED = "QuotaBlocked", "The namespace's ResourceQuota refuses a pod that is needed."
     PARTLY_AVAILABLE = "PartlyAvailable", "The endpoint answers, with fewer pods than wanted."
+    LIMITS_PER_REPLICA = (
+        "LimitsPerReplica",
+        "Each pod counts for itself, because no shared counters are configured.",
+    )
     DEPENDENCY_MISSING = (
         "DependencyMissing",
         "Something optional is not there; a stated, smaller behaviour is in force.",

@@ -44,6 +44,13 @@ class Applied(Struct, frozen=True, kw_only=True, rename="camel"):
     digest: Annotated[str, text("SHA-256 over chart, values and renderer.", max_length=128)]
     chart: Annotated[str, text("Name and version of the tenant chart.", max_length=128)]
     revision: Annotated[int, number("Counts the digests that were applied.", ge=0, le=2**53)]
+    fingerprint: Annotated[
+        str,
+        text("Hash of what the operator owns in the live objects; equal means that nothing drifted.", max_length=64),
+    ] = ""
+    fingerprint: Annotated[
+        str, text("Hash of the fields that the operator owns in the live objects; unequal means drift.", max_length=64)
+    ] = ""
 
 
 class Revision(Struct, frozen=True, kw_only=True, rename="camel"):
