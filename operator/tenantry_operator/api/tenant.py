@@ -45,10 +45,6 @@ class Applied(Struct, frozen=True, kw_only=True, rename="camel"):
     chart: Annotated[str, text("Name and version of the tenant chart.", max_length=128)]
     revision: Annotated[int, number("Counts the digests that were applied.", ge=0, le=2**53)]
     fingerprint: Annotated[
-        str,
-        text("Hash of what the operator owns in the live objects; equal means that nothing drifted.", max_length=64),
-    ] = ""
-    fingerprint: Annotated[
         str, text("Hash of the fields that the operator owns in the live objects; unequal means drift.", max_length=64)
     ] = ""
 
