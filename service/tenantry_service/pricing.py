@@ -1,0 +1,115 @@
+"""What tokens cost: pure, in integer nano-USD, rounded up once per request.
+
+The golden rule: a model without a price follows the policy's declared rule (default rates, or refusal); nothing is free
+by accident.
+"""
+
+import re
+from decimal import Decimal
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from tenantry_service import price_table
+from tenantry_service.policy import Rates
+
+NANO = 1_000_000_000
+_MILLION = 1_000_000
+#: OpenAI names snapshots `<model>-YYYY-MM-DD`; they cost what the model costs.
+_SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
+
+
+class Usage(Struct, frozen=True, gc=False):
+    """Tokens of one request. The parts (cached, audio, reasoning) are included in ``input`` or ``output``."""
+
+    input: int = 0
+    output: int = 0
+    cached_input: int = 0
+    cache_write: int = 0
+    audio_input: int = 0
+    audio_output: int = 0
+    reasoning: int = 0
+
+
+NO_USAGE = Usage()
+
+
+class Price(NamedTuple):
+    """What is known about a model: rates, the most output tokens it can give, and whether the rates are its own."""
+
+    rates: Rates
+    max_output: int
+    known: bool
+
+
+def nano_usd(amount: str) -> int:
+    """A decimal string in USD as integer nano-USD.
+
+    Raises:
+        ValueError: not a plain non-negative decimal, or finer than a nano-dollar.
+    """
+    if not re.fullmatch(r"\d{1,12}(\.\d{1,9})?", amount):
+        raise ValueError(f"{amount!r} is not an amount in USD such as 12.50 (at most 9 decimals)")
+    return int(Decimal(amount) * NANO)
+
+
+def price(usage: Usage, rates: Rates) -> int:
+    """The cost of ``usage`` in nano-USD, rounded up to the next one.
+
+    Cached, cache-written and audio tokens are *subtracted* from the plain input before it is charged: OpenAI counts
+    them inside ``prompt_tokens``. Parts that contradict the total never make the plain rest negative.
+    """
+    cached_rate = rates.input if rates.cached_input is None else rates.cached_input
+    if usage.cache_write or usage.audio_input or usage.audio_output:
+        write_rate = rates.input if rates.cache_write is None else rates.cache_write
+        audio_in_rate = rates.input if rates.audio_input is None else rates.audio_input
+        audio_out_rate = rates.output if rates.audio_output is None else rates.audio_output
+        plain = max(0, usage.input - usage.cached_input - usage.cache_write - usage.audio_input)
+        spoken = max(0, usage.output - usage.audio_output)
+        total = (
+            plain * rates.input
+            + usage.cached_input * cached_rate
+            + usage.cache_write * write_rate
+            + usage.audio_input * audio_in_rate
+            + spoken * rates.output
+            + usage.audio_output * audio_out_rate
+        )
+    else:
+        plain = max(0, usage.input - usage.cached_input)
+        total = plain * rates.input + usage.cached_input * cached_rate + usage.output * rates.output
+    return -(-total // _MILLION)
+
+
+def dearest_input_rate(rates: Rates) -> int:
+    """The most one input token can cost: what a worst case is reckoned with."""
+    others = (rates.cached_input, rates.cache_write, rates.audio_input)
+    return max([rates.input, *(rate for rate in others if rate is not None)])
+
+
+def worst_case(input_tokens: int, output_tokens: int, rates: Rates) -> int:
+    """The most that so many tokens can cost, whatever kind they turn out to be, in nano-USD."""
+    output_rate = rates.output if rates.audio_output is None else max(rates.output, rates.audio_output)
+    return -(-(input_tokens * dearest_input_rate(rates) + output_tokens * output_rate) // _MILLION)
+
+
+def _entry(row: tuple[str, str, str, int], *, known: bool) -> Price:
+    input_rate, cached_rate, output_rate, max_output = row
+    rates = Rates(input=nano_usd(input_rate), cached_input=nano_usd(cached_rate), output=nano_usd(output_rate))
+    return Price(rates, max_output, known)
+
+
+_TABLE = {model: _entry(row, known=True) for model, row in price_table.TEXT.items()}
+DEFAULT_PRICE = _entry(price_table.DEFAULT, known=False)
+VERSION = price_table.VERSION
+PRICED_MODELS = frozenset(_TABLE)
+
+
+def find(model: str, overrides: dict[str, Rates]) -> Price:
+    """The price of ``model``: the policy's own, the table's, the one of the model that this is a dated snapshot of,
+    or else the declared default (``known`` is then False)."""
+    base = _SNAPSHOT.sub("", model)
+    listed = _TABLE.get(model) or _TABLE.get(base)
+    own = overrides.get(model) or overrides.get(base)
+    if own is not None:
+        return Price(own, listed.max_output if listed else DEFAULT_PRICE.max_output, True)
+    return listed or DEFAULT_PRICE
