@@ -1,0 +1,1 @@
+"""Limits: reserve before, settle after."""
