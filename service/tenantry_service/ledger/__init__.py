@@ -1,0 +1,1 @@
+"""The ledger: one event per admitted request."""
