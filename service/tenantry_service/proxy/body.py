@@ -1,0 +1,137 @@
+"""What a request's body asks for, how much that may become, and the body that the upstream gets. Pure.
+
+Only the fields that matter are typed; the rest is skipped by the parser. The original bytes go on unless something has
+to change, and then nothing else does: values keep their exact bytes.
+"""
+
+import re
+
+import msgspec
+from msgspec import Raw, Struct
+
+from tenantry_service import errors, pricing
+from tenantry_service.errors import ApiError
+from tenantry_service.limits.buckets import Demand
+from tenantry_service.policy import Limits
+from tenantry_service.proxy.snapshot import Target
+
+#: Tokens that one image or audio part counts as in an estimate: a high-detail image of 1,024 x 1,024 is 765 (GPT-4o),
+#: other models take up to some 1,500.
+MEDIA_TOKENS = 1_500
+#: Bytes of embedded media per token on top of that: 16 KB/s of MP3 become about 10 tokens/s of audio.
+MEDIA_BYTES_PER_TOKEN = 1_000
+#: Output tokens a request without a declared cap counts as for the token limit (never for money). Real answers have a
+#: median of a few hundred; what comes beyond becomes debt.
+UNDECLARED_OUTPUT_TOKENS = 1_024
+
+# Runs of base64 as data URLs and input_audio carry them. Text has no run of that length without a space.
+_EMBEDDED = re.compile(rb"[A-Za-z0-9+/=_-]{1024,}")
+
+
+class _StreamOptions(Struct, gc=False):
+    include_usage: bool | None = None
+
+
+class Chat(Struct, gc=False):
+    """The fields of a chat request that we look at."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_completion_tokens: int | None = None
+    max_tokens: int | None = None
+    n: int | None = None
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether the caller asked for the usage chunk of a stream."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+
+_chat_decoder = msgspec.json.Decoder(Chat)
+_object_decoder = msgspec.json.Decoder(dict[str, Raw])
+_INCLUDE_USAGE = Raw(b'{"include_usage":true}')
+
+
+def inspect_chat(body: bytes) -> Chat | ApiError:
+    """Read a chat request, or say what is wrong with it (400)."""
+    try:
+        return _chat_decoder.decode(body)
+    except msgspec.ValidationError as error:
+        problem, _, path = str(error).rpartition(" - at `$.")
+        field = path.rstrip("`") or None
+        if field is None and "`model`" in str(error):
+            return errors.malformed("you must provide a model parameter", param="model")
+        return errors.malformed(f"Invalid value for '{field or 'body'}': {problem or error}.", param=field)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return errors.malformed(
+            f"We could not parse the JSON body of your request: {error}. Send a JSON object encoded as UTF-8."
+        )
+    except RecursionError:
+        return errors.malformed("The JSON body of your request is nested too deeply.")
+
+
+class Estimate(Struct, frozen=True, gc=False):
+    """What is reserved, and what a request without an answer counts as."""
+
+    demand: Demand
+    input_tokens: int
+
+
+def estimate(chat: Chat, body: bytes, target: Target, limits: Limits) -> Estimate:
+    """Tokens and money of a request before its answer is known.
+
+    Tokens are a fair guess: a token per three bytes of text (bytes and not characters, which bounds other scripts
+    better) and the declared output. Money is the worst case: a token per byte, and the most the model can put out.
+    """
+    text, media = len(body), 0
+    if text > 1024:
+        for run in _EMBEDDED.findall(body):
+            text -= len(run)
+            media += MEDIA_TOKENS + len(run) // MEDIA_BYTES_PER_TOKEN
+        # Images by URL: the part's type and its field.
+        media += MEDIA_TOKENS * ((body.count(b'"image_url"') + 1) // 2)
+    answers = max(1, chat.n or 1)
+    declared = chat.max_completion_tokens if chat.max_completion_tokens is not None else chat.max_tokens
+    most = target.price.max_output
+    if declared is not None and declared >= 0:
+        # For a model that the table does not know, the table's maximum proves nothing.
+        most = min(declared, most) if target.price.known else declared
+        likely = most
+    else:
+        # A quarter of a small limit: a request that declares nothing must still fit into it.
+        likely = min(most, UNDECLARED_OUTPUT_TOKENS, (limits.tokens_per_minute or UNDECLARED_OUTPUT_TOKENS * 4) // 4)
+    input_tokens = -(-text // 3) + media
+    return Estimate(
+        Demand(
+            input_tokens + likely * answers,
+            pricing.worst_case(text + media, most * answers, target.price.rates),
+        ),
+        input_tokens,
+    )
+
+
+def upstream_body(chat: Chat, body: bytes, target: Target) -> bytes:
+    """The body to send: the caller's bytes, with the alias resolved and usage asked for in a stream."""
+    renamed = target.served != target.requested
+    usage = bool(chat.stream) and not chat.wants_usage
+    if not renamed and not usage:
+        return body
+    if usage and not renamed and b'"stream_options"' not in body:
+        brace = body.index(b"{") + 1
+        return b"".join((body[:brace], b'"stream_options":{"include_usage":true},', body[brace:]))
+    fields = _object_decoder.decode(body)
+    if renamed:
+        fields["model"] = Raw(msgspec.json.encode(target.served))
+    if usage:
+        fields["stream_options"] = _with_usage(fields.get("stream_options"))
+    return msgspec.json.encode(fields)
+
+
+def _with_usage(options: Raw | None) -> Raw:
+    """Other options of the caller (``include_obfuscation``) stay."""
+    if options is None or bytes(options) == b"null":
+        return _INCLUDE_USAGE
+    fields = _object_decoder.decode(options)
+    fields["include_usage"] = Raw(b"true")
+    return Raw(msgspec.json.encode(fields))

@@ -1,0 +1,244 @@
+"""One exchange among its sockets: turns what happens into its events and carries out its commands."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from tenantry_service.limits.limiter import Decision
+from tenantry_service.proxy.engine import Engine
+from tenantry_service.proxy.exchange import WAITS_FOR, Exchange, State
+from tenantry_service.proxy.messages import (
+    AbortClient,
+    ClientHead,
+    CloseUpstream,
+    Command,
+    Commands,
+    ContinueReading,
+    Gone,
+    OpenUpstream,
+    Refuse,
+    RequestHead,
+    Reserve,
+    ResponseHead,
+    Settle,
+    Timer,
+    ToClient,
+)
+from tenantry_service.proxy.upstream import Handle
+
+log = logging.getLogger(__name__)
+
+NEVER = float("inf")
+
+
+class ClientSide(Protocol):
+    """What a call needs from its client's connection."""
+
+    def send_continue(self) -> None:
+        """Write 100 Continue."""
+
+    def send(self, head: ClientHead | None, data: bytes, *, last: bool) -> None:
+        """Put part of the answer into the output; it leaves at the next :meth:`flush`."""
+
+    def flush(self) -> None:
+        """Write the output."""
+
+    def abort(self) -> None:
+        """Cut the connection."""
+
+    def call_ended(self) -> None:
+        """Nothing more will come of this call."""
+
+
+class Call:
+    """See the module. Implements :class:`tenantry_service.proxy.upstream.Listener`."""
+
+    __slots__ = (
+        "_client",
+        "_engine",
+        "_exchange",
+        "_first_byte",
+        "_ours",
+        "_since",
+        "_started",
+        "_state",
+        "_upstream",
+        "deadline",
+    )
+
+    def __init__(self, engine: Engine, client: ClientSide) -> None:
+        self._engine = engine
+        self._client = client
+        self._exchange = Exchange(engine.snapshot, engine.new_id())
+        self._state = State.NEW
+        self._upstream: Handle | None = None
+        self._started = time.perf_counter()
+        #: Our own share: from an event outside to what it made us send (request sent on, first bytes passed back).
+        self._since = 0.0
+        self._ours = 0.0
+        self._first_byte: float | None = None
+        #: When the running timer is due (seconds of time.monotonic, which is the loop's clock).
+        self.deadline = NEVER
+        engine.started()
+
+    @property
+    def state(self) -> State:
+        """Where the exchange is."""
+        return self._exchange.state
+
+    # From the client.
+
+    def request(self, head: RequestHead) -> None:
+        """The head has arrived."""
+        engine, exchange = self._engine, self._exchange
+        full = not engine.ledger.accepting
+        self._handle_event(lambda: exchange.on_request(head, time.time(), draining=engine.draining, ledger_full=full))
+
+    def body(self, data: bytes) -> None:
+        """Part of the body has arrived."""
+        self._arm()
+        self._handle_event(self._exchange.on_body, data)
+
+    def body_end(self) -> None:
+        """The request is complete."""
+        self._since = time.perf_counter()
+        self._handle_event(self._exchange.on_body_end)
+
+    def client_gone(self) -> None:
+        """The client closed."""
+        self._handle_event(self._exchange.on_client_gone)
+
+    def timer(self, timer: Timer) -> None:
+        """Something is overdue."""
+        self._handle_event(self._exchange.on_timer, timer)
+        self._client.flush()
+
+    def due(self) -> None:
+        """The deadline has passed."""
+        timer = WAITS_FOR.get(self._state)
+        self.deadline = NEVER
+        if timer is not None:
+            self.timer(timer)
+
+    def pause(self) -> None:
+        """The client is slow: read no more from the upstream (the client's connection has a deadline of its own)."""
+        if self._upstream is not None:
+            self._upstream.pause()
+        self.deadline = NEVER
+
+    def resume(self) -> None:
+        """The client has caught up."""
+        if self._upstream is not None:
+            self._upstream.resume()
+        self._arm()
+
+    # From the limiter.
+
+    def _reserved(self, decision: Decision) -> None:
+        self._handle_event(self._exchange.on_reserved, decision)
+
+    # From the upstream.
+
+    def upstream_sent(self, handle: Handle) -> None:
+        """The request is on its way."""
+        self._upstream = handle
+        self._count_ours()
+        self._handle_event(self._exchange.on_upstream_sent)
+
+    def upstream_head(self, head: ResponseHead) -> None:
+        """The answer begins."""
+        self._since = time.perf_counter()
+        self._first_byte = self._since - self._started
+        self._handle_event(self._exchange.on_upstream_head, head)
+
+    def upstream_data(self, data: bytes) -> None:
+        """The answer goes on."""
+        self._arm()
+        self._handle_event(self._exchange.on_upstream_data, data)
+
+    def upstream_end(self, *, framed: bool) -> None:
+        """The answer is complete."""
+        self._upstream = None
+        self._handle_event(self._exchange.on_upstream_end, framed)
+
+    def upstream_gone(self, gone: Gone) -> None:
+        """The upstream is lost."""
+        self._upstream = None
+        self._handle_event(self._exchange.on_upstream_gone, gone)
+
+    def upstream_flush(self) -> None:
+        """Write what one read brought, in one piece."""
+        self._client.flush()
+        self._count_ours()
+
+    # Commands.
+
+    def _handle_event(self, event: Callable[..., Commands], *arguments: object) -> None:
+        """Give the exchange an event and carry out what it commands. The boundary of a request: an error of ours ends
+        this request, is logged, and touches no other."""
+        if self._state is State.DONE:
+            # Only its limiter or upstream may still be talking.
+            return
+        try:
+            self._run(event(*arguments))
+        except Exception:
+            log.exception("internal error", extra={"request_id": self._exchange.request_id})
+            self._engine.telemetry.internal_errors += 1
+            self._run(self._exchange.on_internal_error())
+
+    def _run(self, commands: Commands) -> None:
+        # Carrying out a command may bring the next event at once (a limiter in memory, a free connection): what is
+        # looked at here is the state that *these* commands belong to.
+        state = self._exchange.state
+        if state is not self._state:
+            self._state = state
+            self._arm()
+        for command in commands:
+            if type(command) is ToClient:
+                self._client.send(command.head, command.data, last=command.last)
+            else:
+                self._carry_out(command)
+        if state is State.DONE:
+            self._end()
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case Reserve():
+                self._engine.limiter.reserve(command.policy, self._exchange.request_id, command.demand, self._reserved)
+            case OpenUpstream():
+                pending = self._engine.upstreams.send(command.endpoint, command.request, self)
+                if pending is not None:
+                    self._upstream = pending
+            case Settle():
+                self._engine.settle(self._exchange, command, time.perf_counter() - self._started)
+            case Refuse():
+                body = command.error.body()
+                lines = b"content-type: application/json\r\n" + command.lines
+                self._client.send(ClientHead(command.error.status, lines, len(body)), body, last=True)
+                self._client.flush()
+            case CloseUpstream():
+                if self._upstream is not None:
+                    self._upstream.cancel()
+                    self._upstream = None
+            case AbortClient():
+                self._client.abort()
+            case ContinueReading():
+                self._client.send_continue()
+            case ToClient():
+                self._client.send(command.head, command.data, last=command.last)
+
+    def _arm(self) -> None:
+        timer = WAITS_FOR.get(self._state)
+        self.deadline = NEVER if timer is None else time.monotonic() + self._engine.timeouts[timer]
+
+    def _count_ours(self) -> None:
+        if self._since:
+            self._ours += time.perf_counter() - self._since
+            self._since = 0.0
+
+    def _end(self) -> None:
+        self._count_ours()
+        overhead = None if self._first_byte is None else self._ours
+        self._engine.ended(self._exchange, time.perf_counter() - self._started, self._first_byte, overhead)
+        self._client.call_ended()

@@ -1,0 +1,186 @@
+"""What all requests of a process share, and the one place where an ended request is recorded."""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+from email.utils import formatdate
+from types import MappingProxyType
+from typing import Protocol
+
+from tenantry_service import pricing
+from tenantry_service.ledger.event import Ledger, UsageEvent
+from tenantry_service.limits.limiter import Limiter
+from tenantry_service.proxy.exchange import Exchange
+from tenantry_service.proxy.messages import Settle, Timer
+from tenantry_service.proxy.snapshot import Snapshot
+from tenantry_service.proxy.upstream import IDLE_SECONDS, Upstreams
+from tenantry_service.telemetry import PolicyInfo, Telemetry
+
+#: How often deadlines are looked at. All timers here are seconds or more; one sweep over all connections costs less
+#: than a timer handle for every request.
+SWEEP_SECONDS = 0.25
+
+#: Seconds. Body: between two pieces of a request. First byte: reasoning models think for minutes (the SDK waits 600 s).
+#: Idle: between two pieces of an answer. Client stalled: a reader that takes nothing.
+TIMEOUTS: Mapping[Timer, float] = MappingProxyType(
+    {
+        Timer.REQUEST_BODY: 30.0,
+        Timer.CONNECT: 5.0,
+        Timer.FIRST_BYTE: 600.0,
+        Timer.IDLE: 300.0,
+        Timer.CLIENT_STALLED: 60.0,
+    }
+)
+
+log = logging.getLogger(__name__)
+
+
+class Swept(Protocol):
+    """Something with deadlines: a connection."""
+
+    def check(self, now: float) -> None:
+        """Act on what is overdue at ``now`` (loop time)."""
+
+    def drain_deadline(self) -> None:
+        """The process ends: end what is under way."""
+
+
+class Engine:
+    """Shared state of the hot path; belongs to the event loop's thread."""
+
+    def __init__(
+        self,
+        limiter: Limiter,
+        ledger: Ledger,
+        telemetry: Telemetry,
+        upstreams: Upstreams,
+        timeouts: Mapping[Timer, float] = TIMEOUTS,
+    ) -> None:
+        self.snapshot = Snapshot()
+        self.limiter = limiter
+        self.ledger = ledger
+        self.telemetry = telemetry
+        self.upstreams = upstreams
+        self.timeouts = {**TIMEOUTS, **timeouts}
+        self.draining = False
+        self.connections: set[Swept] = set()
+        self._set_date()
+        self._idle = asyncio.Event()
+        # Request ids are event ids too: 96 random bits per process and a counter.
+        self._id_prefix = f"req_{secrets.token_hex(12)}"
+        self._id_count = 0
+        telemetry.upstream_connections = upstreams.figures
+
+    def swap(self, snapshot: Snapshot) -> None:
+        """Serve new requests by another set of policies; those under way end by the one they began with."""
+        self.snapshot = snapshot
+        self.telemetry.policies = tuple(
+            PolicyInfo(view.policy.tenant, view.policy.revision, view.policy.generation) for view in snapshot.views
+        )
+
+    def not_ready(self) -> list[str]:
+        """Why new requests would be refused; empty if they are taken."""
+        reasons = []
+        if not self.snapshot.views:
+            reasons.append("no policy is loaded")
+        if self.draining:
+            reasons.append("draining")
+        if not self.ledger.accepting:
+            reasons.append("the ledger's queue is full")
+        return reasons
+
+    def new_id(self) -> str:
+        """A request id, unique in the world."""
+        self._id_count += 1
+        return f"{self._id_prefix}{self._id_count:x}"
+
+    async def sweep(self) -> None:
+        """Watch deadlines for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._set_date()
+            now = loop.time()
+            for connection in list(self.connections):
+                connection.check(now)
+            self.upstreams.close_idle(now - IDLE_SECONDS)
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    def _set_date(self) -> None:
+        self.date_line = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new request; return when those under way have ended, at the latest after ``seconds``, when what is
+        left is ended by an error that says so."""
+        self.draining = self.telemetry.draining = True
+        if not self.telemetry.in_flight:
+            return
+        self._idle.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("drain deadline: ending what is left", extra={"in_flight": self.telemetry.in_flight})
+            for connection in list(self.connections):
+                connection.drain_deadline()
+
+    def settle(self, exchange: Exchange, settle: Settle, seconds: float) -> None:
+        """Carry out a Settle: correct the limits, write the ledger. ``seconds``: how long the request took."""
+        usage = settle.usage
+        self.limiter.settle(
+            settle.policy, settle.reservation, usage.input + usage.output, settle.nano_usd, exact=settle.exact
+        )
+        caller, target, route = exchange.caller, exchange.target, exchange.route
+        assert caller is not None
+        assert target is not None
+        assert route is not None
+        self.ledger.append(
+            UsageEvent(
+                exchange.request_id,
+                settle.policy.tenant,
+                caller.key.id,
+                time.time_ns() // 1_000_000,
+                round(seconds * 1000),
+                route.template,
+                target.requested,
+                target.served,
+                target.endpoint.name,
+                exchange.status,
+                exchange.error_type,
+                exchange.streamed,
+                usage.input,
+                usage.cached_input,
+                usage.output,
+                usage.reasoning,
+                settle.nano_usd,
+                not settle.exact,
+                pricing.VERSION,
+                settle.policy.revision,
+                None if settle.raw_usage is None else settle.raw_usage.decode("utf-8", "replace"),
+            )
+        )
+        series = self.telemetry.series(exchange.operation, exchange.model_label)
+        series.input_tokens += usage.input
+        series.cached_tokens += usage.cached_input
+        series.output_tokens += usage.output
+        series.nano_usd += settle.nano_usd
+        if not settle.exact:
+            self.telemetry.estimated_events += 1
+
+    def started(self) -> None:
+        """A request began."""
+        self.telemetry.in_flight += 1
+
+    def ended(self, exchange: Exchange, seconds: float, first_byte: float | None, overhead: float | None) -> None:
+        """Count an ended request, whatever became of it. All in seconds; None for what did not happen."""
+        self.telemetry.in_flight -= 1
+        if not self.telemetry.in_flight:
+            self._idle.set()
+        series = self.telemetry.series(exchange.operation, exchange.model_label)
+        series.ended[exchange.error_type] = series.ended.get(exchange.error_type, 0) + 1
+        series.duration.observe(seconds)
+        if first_byte is not None:
+            series.first_byte.observe(first_byte)
+        if overhead is not None:
+            self.telemetry.overhead.observe(overhead)

@@ -1,0 +1,130 @@
+"""Which headers pass, in both directions. Pure; names come in lower-case."""
+
+from collections.abc import Iterable
+
+from tenantry_service.limits.buckets import Standing
+from tenantry_service.proxy.messages import HeaderList, RequestHead
+from tenantry_service.proxy.snapshot import Endpoint
+
+#: RFC 9110 7.6.1: between two neighbours only.
+HOP_BY_HOP = frozenset(
+    [
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"http2-settings",
+    ]
+)
+#: Never sent on: our caller's credentials and cookies, what we write ourselves, what would let a tenant choose another
+#: project of the platform's account, and who the caller is.
+KEPT_FROM_UPSTREAM = HOP_BY_HOP | frozenset(
+    [
+        b"host",
+        b"authorization",
+        b"api-key",
+        b"x-api-key",
+        b"cookie",
+        b"content-length",
+        b"expect",
+        b"accept-encoding",
+        b"openai-organization",
+        b"openai-project",
+        b"forwarded",
+        b"via",
+        b"x-real-ip",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-proto",
+        b"x-forwarded-client-cert",
+        b"x-request-id",
+        b"x-envoy-external-address",
+    ]
+)
+#: Never passed back: what describes the platform's account or binds the client to the upstream's host, and what we
+#: write ourselves.
+KEPT_FROM_CLIENT = HOP_BY_HOP | frozenset(
+    [
+        b"content-length",
+        b"date",
+        b"server",
+        b"set-cookie",
+        b"alt-svc",
+        b"strict-transport-security",
+        b"www-authenticate",
+        b"openai-organization",
+        b"openai-project",
+        b"x-request-id",
+    ]
+)
+
+
+def named_by_connection(headers: HeaderList) -> frozenset[bytes]:
+    """Headers that ``Connection`` declares to be hop-by-hop (RFC 9110 7.6.1)."""
+    for name, value in headers:
+        if name == b"connection" and value.lower() not in (b"keep-alive", b"close"):
+            return frozenset(token.strip().lower() for token in value.split(b","))
+    return frozenset()
+
+
+def upstream_request(head: RequestHead, endpoint: Endpoint, body: bytes) -> bytes:
+    """The whole request for the upstream, in one piece."""
+    also = named_by_connection(head.headers)
+    # Our routes are /v1/...; the base path of the upstream stands for /v1.
+    parts = [head.method.encode(), b" ", endpoint.base_path, head.path[3:]]
+    if head.query:
+        parts += (b"?", head.query)
+    parts += (b" HTTP/1.1\r\n", endpoint.head_lines)
+    for name, value in head.headers:
+        if name not in KEPT_FROM_UPSTREAM and name not in also:
+            parts += (name, b": ", value, b"\r\n")
+    if body or head.method != "GET":
+        parts.append(b"content-length: %d\r\n" % len(body))
+    parts += (b"\r\n", body)
+    return b"".join(parts)
+
+
+def client_lines(headers: HeaderList) -> bytes:
+    """The upstream's header lines that the client may see."""
+    also = named_by_connection(headers)
+    parts: list[bytes] = []
+    for name, value in headers:
+        if name not in KEPT_FROM_CLIENT and name not in also and not name.startswith(b"x-ratelimit-"):
+            parts += (name, b": ", value, b"\r\n")
+    return b"".join(parts)
+
+
+def lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Header pairs as header lines."""
+    return b"".join(b"%b: %b\r\n" % header for header in headers)
+
+
+def rate_limit_lines(standing: Standing) -> bytes:
+    """OpenAI's six ``x-ratelimit-*`` headers, those of the limits that there are."""
+    out = b""
+    if standing.requests_limit is not None:
+        out = (
+            b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
+            b"x-ratelimit-reset-requests: %b\r\n"
+        ) % (standing.requests_limit, standing.requests_left, duration(standing.requests_reset_us))
+    if standing.tokens_limit is not None:
+        out += (
+            b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\nx-ratelimit-reset-tokens: %b\r\n"
+        ) % (standing.tokens_limit, standing.tokens_left, duration(standing.tokens_reset_us))
+    return out
+
+
+def duration(microseconds: int) -> bytes:
+    """A duration as OpenAI writes it (``12ms``, ``1.5s``, ``6m0s``), rounded up to a millisecond."""
+    ms = -(-microseconds // 1000)
+    if ms < 1000:
+        return b"%dms" % ms
+    minutes, rest = divmod(ms, 60_000)
+    seconds = f"{rest / 1000:g}s".encode()
+    return b"%dm%b" % (minutes, seconds) if minutes else seconds

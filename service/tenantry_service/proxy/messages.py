@@ -1,0 +1,120 @@
+"""What goes into an :class:`~tenantry_service.proxy.exchange.Exchange` and what comes out of it."""
+
+import enum
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from tenantry_service.errors import ApiError
+from tenantry_service.limits.buckets import Demand, Reservation
+from tenantry_service.policy import Policy
+from tenantry_service.pricing import Usage
+from tenantry_service.proxy.snapshot import Endpoint
+
+HeaderList = list[tuple[bytes, bytes]]
+
+
+class RequestHead(Struct, frozen=True, gc=False):
+    """A request up to its body. Header names are lower-case. ``content_length`` is None for a chunked body."""
+
+    method: str
+    path: bytes
+    query: bytes
+    headers: HeaderList
+    content_length: int | None = 0
+    expects_continue: bool = False
+
+
+class ResponseHead(Struct, frozen=True, gc=False):
+    """An upstream's answer up to its body. Header names are lower-case. ``content_length`` is None if not declared."""
+
+    status: int
+    headers: HeaderList
+    content_length: int | None = None
+
+
+class Timer(enum.Enum):
+    """What an exchange may wait for too long. The first four depend on its state, the others come from outside."""
+
+    REQUEST_BODY = "request_body"
+    CONNECT = "connect"
+    FIRST_BYTE = "first_byte"
+    IDLE = "idle"
+    CLIENT_STALLED = "client_stalled"
+    DRAIN = "drain"
+
+
+class Gone(enum.Enum):
+    """How an upstream was lost."""
+
+    UNREACHABLE = "unreachable"
+    INTERRUPTED = "interrupted"
+
+
+class ClientHead(Struct, frozen=True, gc=False):
+    """Status and header lines (each ending in CRLF, none about framing) for the client. ``content_length`` is None
+    where it is not known beforehand; framing is the business of whoever writes it."""
+
+    status: int
+    lines: bytes
+    content_length: int | None
+
+
+class ContinueReading(Struct, frozen=True):
+    """Tell the client, which asked, to send its body (100 Continue)."""
+
+
+class Refuse(Struct, frozen=True, gc=False):
+    """Answer with an error of ours, complete. ``lines`` are further header lines."""
+
+    error: ApiError
+    lines: bytes = b""
+
+
+class Reserve(Struct, frozen=True, gc=False):
+    """Ask the limiter; the answer comes as ``on_reserved``."""
+
+    policy: Policy
+    demand: Demand
+
+
+class OpenUpstream(Struct, frozen=True, gc=False):
+    """Send these bytes to this upstream; ``on_upstream_*`` tells what comes of it."""
+
+    endpoint: Endpoint
+    request: bytes
+
+
+class ToClient(Struct, frozen=True, gc=False):
+    """Bytes of the answer's body; with its head if they are the first, ``last`` if the answer is then complete."""
+
+    data: bytes
+    head: ClientHead | None = None
+    last: bool = False
+
+
+class AbortClient(Struct, frozen=True):
+    """Close the client's connection: its answer cannot be completed, and this is the only way left to say so."""
+
+
+class CloseUpstream(Struct, frozen=True):
+    """Cancel the upstream request."""
+
+
+class Settle(Struct, frozen=True, gc=False):
+    """Correct the limits and write the ledger. ``exact``: ``usage`` is known and not counted by us."""
+
+    policy: Policy
+    reservation: Reservation
+    usage: Usage
+    exact: bool
+    nano_usd: int
+    raw_usage: bytes | None = None
+
+
+Command = ContinueReading | Refuse | Reserve | OpenUpstream | ToClient | AbortClient | CloseUpstream | Settle
+Commands = Sequence[Command]
+
+CLOSE_UPSTREAM = CloseUpstream()
+ABORT_CLIENT = AbortClient()
+CONTINUE_READING = ContinueReading()

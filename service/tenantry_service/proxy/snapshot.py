@@ -1,0 +1,165 @@
+"""Policies compiled for the hot path: an immutable set, looked up by key id, swapped as one object."""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from fnmatch import translate
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from tenantry_service import errors, pricing
+from tenantry_service.errors import ApiError
+from tenantry_service.policy import Key, Policy, PolicyError, UnknownModel, Upstream
+from tenantry_service.pricing import Price
+
+#: The metric label of models that nobody configured.
+OTHER_MODEL = "other"
+#: Answers about models that are remembered per tenant; callers may invent names, memory may not follow them.
+MODEL_CACHE = 1024
+
+
+class Endpoint(NamedTuple):
+    """Where an upstream is, and the header lines that every request to it carries."""
+
+    name: str
+    host: str
+    port: int
+    tls: bool
+    base_path: bytes
+    head_lines: bytes
+
+
+class Target(NamedTuple):
+    """What a caller's model name means for its tenant."""
+
+    requested: str
+    served: str
+    endpoint: Endpoint
+    price: Price
+    label: str
+
+
+def _globs(patterns: Sequence[str]) -> re.Pattern[str]:
+    return re.compile("|".join(translate(pattern) for pattern in patterns) or r"(?!)")
+
+
+def endpoint(upstream: Upstream, credential: str | None) -> Endpoint:
+    """Compile an upstream. ``credential`` goes into its header lines and nowhere else.
+
+    Raises:
+        PolicyError: the credential cannot be a header value.
+    """
+    parts = urlsplit(upstream.base_url)
+    tls = parts.scheme == "https"
+    port = parts.port or (443 if tls else 80)
+    host = parts.hostname or ""
+    bracketed = f"[{host}]" if ":" in host else host
+    authority = bracketed if parts.port is None else f"{bracketed}:{port}"
+    # Identity, because usage is read from the answer as it passes.
+    lines = f"host: {authority}\r\naccept-encoding: identity\r\n"
+    if credential is not None:
+        if not credential or any(not "!" <= character <= "~" for character in credential):
+            raise PolicyError(
+                f"credential of upstream {upstream.name}",
+                "is empty or holds a space or a control character; the file must hold the bare key",
+            )
+        lines += f"authorization: Bearer {credential}\r\n"
+    return Endpoint(upstream.name, host, port, tls, (parts.path.rstrip("/") or "/v1").encode(), lines.encode())
+
+
+class TenantView:
+    """One policy, ready to be asked. Remembers its answers; otherwise immutable."""
+
+    def __init__(self, policy: Policy, credentials: Mapping[str, str]) -> None:
+        """``credentials`` by upstream name.
+
+        Raises:
+            PolicyError: a credential cannot be sent.
+        """
+        self.policy = policy
+        ranked = sorted(policy.upstreams, key=lambda upstream: upstream.priority)
+        self._upstreams = [
+            (_globs(upstream.models), endpoint(upstream, credentials.get(upstream.name))) for upstream in ranked
+        ]
+        #: Who is asked what models exist.
+        self.primary = self._upstreams[0][1]
+        self._allowed = _globs(policy.models.allow)
+        named = {model for model in policy.models.allow if not set(model) & set("*?[")}
+        self._labels = pricing.PRICED_MODELS | named | policy.models.aliases.keys() | policy.prices.keys()
+        self._targets: dict[str, Target | ApiError] = {}
+
+    def find(self, model: str) -> Target | ApiError:
+        """What ``model`` means here, or why it means nothing."""
+        found = self._targets.get(model)
+        if found is None:
+            found = self._resolve(model)
+            if len(self._targets) < MODEL_CACHE:
+                self._targets[model] = found
+        return found
+
+    def allows(self, model: str) -> bool:
+        """Whether callers may name this model."""
+        return model in self.policy.models.aliases or self._allowed.match(model) is not None
+
+    def label(self, model: str) -> str:
+        """The model's metric label: its name if it is a configured or priced one, else ``other``."""
+        return model if model in self._labels else OTHER_MODEL
+
+    def _resolve(self, model: str) -> Target | ApiError:
+        if not self.allows(model):
+            return errors.model_not_found(model)
+        served = self.policy.models.aliases.get(model, model)
+        price = pricing.find(served, self.policy.prices)
+        if not price.known and self.policy.unknown_model is UnknownModel.REFUSE:
+            return errors.malformed(
+                f"The model `{model[:256]}` has no price here. Ask the platform team to set one.",
+                param="model",
+                code="model_not_priced",
+            )
+        for pattern, where in self._upstreams:
+            if pattern.match(served):
+                return Target(model, served, where, price, self.label(model))
+        return errors.NO_UPSTREAM
+
+
+class Caller(NamedTuple):
+    """Who asks: a key that was found good, and its tenant's view."""
+
+    view: TenantView
+    key: Key
+    #: Unix seconds from which the key is refused.
+    expires_at: float
+
+
+class Snapshot:
+    """All policies that this process serves at one moment."""
+
+    def __init__(self, views: Sequence[TenantView] = ()) -> None:
+        """Raises:
+        PolicyError: two policies hold the same key id.
+        """
+        self.views = tuple(views)
+        self._callers: dict[str, Caller] = {}
+        for view in views:
+            for key in view.policy.keys:
+                if key.id in self._callers:
+                    raise PolicyError("$.keys", f"the key id {key.id!r} is in two policies; each must be unique")
+                expires = float("inf") if key.expires_at is None else key.expires_at.timestamp()
+                self._callers[key.id] = Caller(view, key, expires)
+
+    def authenticate(self, authorization: bytes | None, now: float) -> Caller | ApiError:
+        """Check ``Authorization: Bearer tn_<id>_<secret>`` at ``now`` (Unix seconds). The digest is compared in
+        constant time; whether the id exists is no secret."""
+        if not authorization:
+            return errors.MISSING_KEY
+        scheme, _, key = authorization.partition(b" ")
+        key = key.strip()
+        if scheme.lower() != b"bearer" or not key:
+            return errors.MISSING_KEY
+        prefix, _, rest = key.partition(b"_")
+        key_id, _, _ = rest.partition(b"_")
+        caller = self._callers.get(key_id.decode("ascii", "replace")) if prefix == b"tn" else None
+        if caller is None or not hmac.compare_digest(hashlib.sha256(key).hexdigest(), caller.key.sha256):
+            return errors.WRONG_KEY
+        return errors.EXPIRED_KEY if now >= caller.expires_at else caller

@@ -1,0 +1,163 @@
+"""Accounting of one server-sent event stream of chat chunks: bytes in, bytes for the client out. Pure.
+
+Whole events are passed on as they came, byte for byte, as soon as their blank line has arrived; the beginning of an
+event waits for its end. A client cannot use half an event anyway, and so an error event that has to be added when the
+upstream dies always starts on clean ground. An event larger than ``HELD_BYTES`` passes in pieces, unread.
+
+The figures and the bytes are the same however the network cuts the stream. Line ends may be LF, CR LF or CR
+(WHATWG HTML, "Server-sent events").
+"""
+
+import re
+
+import msgspec
+from msgspec import Raw, Struct
+
+from tenantry_service.pricing import Usage
+from tenantry_service.proxy import usage as usages
+
+#: The most of an unfinished event that is held. A chat chunk is 200-1,000 bytes; audio chunks reach some 100 KB.
+HELD_BYTES = 256 * 1024
+
+# A lone CR counts only when the byte after it is there and is no LF; otherwise the cut of the network would decide.
+_BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r(?=[^\n])){2}")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+
+
+class _Delta(Struct, gc=False):
+    content: str | None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+    tool_calls: Raw = usages.ABSENT
+
+
+class _Choice(Struct, gc=False):
+    delta: _Delta | None = None
+
+
+class _Chunk(Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: Raw = usages.ABSENT
+
+
+_decoder = msgspec.json.Decoder(_Chunk)
+_MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class ChatStreamMeter:
+    """One stream. ``strip_usage``: leave out the extra chunk with nothing but usage (the caller did not ask for it)."""
+
+    __slots__ = ("_bytes", "_held", "_passing", "_strip", "deltas", "done", "raw_usage", "usage")
+
+    def __init__(self, *, strip_usage: bool) -> None:
+        self._strip = strip_usage
+        self._held = b""
+        self._passing = False
+        self._bytes = 0
+        #: Events that carried something generated: each is one token at least.
+        self.deltas = 0
+        #: ``[DONE]`` was seen: the stream is complete, whatever happens to the connection.
+        self.done = False
+        self.usage: Usage | None = None
+        self.raw_usage: bytes | None = None
+
+    @property
+    def counted_output(self) -> int:
+        """Output tokens as far as they can be counted without the upstream's word: an event is at least one token,
+        and so are four bytes of text."""
+        return max(self.deltas, -(-self._bytes // 4))
+
+    def feed(self, data: bytes) -> bytes:
+        """Account for ``data`` and return what the client gets now."""
+        buffer = self._held + data if self._held else data
+        if (
+            buffer.find(b"\n\n") == len(buffer) - 2
+            and b"\r" not in buffer
+            and not self._passing
+            and len(buffer) <= HELD_BYTES
+        ):
+            # The common case: an upstream flushes each event on its own.
+            self._held = b""
+            return buffer if self._account(buffer) else b""
+        out: list[bytes] = []
+        start = 0
+        for blank in _BLANK_LINE.finditer(buffer):
+            event = buffer[start : blank.end()]
+            start = blank.end()
+            # The end of an event that passed in pieces, or one as large that came at once, is not read.
+            if self._passing or len(event) > HELD_BYTES:
+                self._count_large()
+                out.append(event)
+            elif self._account(event):
+                out.append(event)
+        rest = buffer[start:]
+        # Three bytes stay behind, so that a blank line that arrives in two parts is still found.
+        if self._passing or len(rest) > HELD_BYTES:
+            self._passing = True
+            out.append(rest[:-3])
+            rest = rest[-3:]
+        self._held = rest
+        return b"".join(out)
+
+    def _count_large(self) -> None:
+        self.deltas += 1
+        self._passing = False
+
+    def finish(self) -> bytes:
+        """The stream ended: what was held goes out as it is."""
+        rest, self._held = self._held, b""
+        if rest and not self._passing and not self._account(rest):
+            return b""
+        return rest
+
+    def abort(self) -> bytes:
+        """The stream broke off: what must go out before an event of ours. The held beginning of an event is dropped,
+        unless its first part is already out: then it is ended."""
+        self._held = b""
+        return b"\n\n" if self._passing else b""
+
+    def _account(self, event: bytes) -> bool:
+        """Count one event; False if the client shall not see it."""
+        payload = _payload(event)
+        if payload is None:
+            return True
+        if payload == b"[DONE]":
+            self.done = True
+            return True
+        try:
+            chunk = _decoder.decode(payload)
+        except _MALFORMED:
+            self.deltas += 1
+            return True
+        if chunk.choices:
+            self._count_choices(chunk.choices)
+        if not usages.given(chunk.usage):
+            return True
+        found = usages.parse(chunk.usage)
+        if found is not None:
+            self.usage = found
+            self.raw_usage = bytes(chunk.usage)
+        return not (self._strip and chunk.choices == [])
+
+    def _count_choices(self, choices: list[_Choice]) -> None:
+        size = 0
+        for choice in choices:
+            delta = choice.delta
+            if delta is None:
+                continue
+            for text in (delta.content, delta.reasoning_content, delta.refusal):
+                if text:
+                    size += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+            if usages.given(delta.tool_calls):
+                size += len(bytes(delta.tool_calls))
+        if size:
+            self.deltas += 1
+            self._bytes += size
+
+
+def _payload(event: bytes) -> bytes | None:
+    """The data of an event, its lines joined by LF; None for comments and empty events."""
+    if event.startswith(b"data: {") and event.find(b"\n") == len(event) - 2:
+        return event[6:-2]
+    fields = [line[5:] for line in _LINE_END.split(event) if line.startswith(b"data:")]
+    return b"\n".join(field.removeprefix(b" ") for field in fields) if fields else None

@@ -1,0 +1,131 @@
+"""Finding out what an answer used. Pure.
+
+OpenAI writes usage in two spellings (``prompt_tokens`` of chat and embeddings, ``input_tokens`` of responses, images
+and audio); both give one :class:`~tenantry_service.pricing.Usage`.
+"""
+
+import json
+
+import msgspec
+from msgspec import Raw, Struct
+
+from tenantry_service.pricing import Usage
+
+#: An answer up to this size is parsed whole; of a larger one only the end is looked at, where usage stands.
+WHOLE_BYTES = 256 * 1024
+TAIL_BYTES = 16 * 1024
+
+Count = int | None
+
+#: msgspec knows no ``Raw | None``.
+ABSENT = Raw()
+
+
+class _Details(Struct, gc=False):
+    cached_tokens: Count = None
+    cache_write_tokens: Count = None
+    audio_tokens: Count = None
+    reasoning_tokens: Count = None
+
+
+class _Usage(Struct, gc=False):
+    prompt_tokens: Count = None
+    input_tokens: Count = None
+    completion_tokens: Count = None
+    output_tokens: Count = None
+    prompt_tokens_details: _Details | None = None
+    input_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+    output_tokens_details: _Details | None = None
+
+
+class _Answer(Struct, gc=False):
+    usage: Raw = ABSENT
+
+
+_usage_decoder = msgspec.json.Decoder(_Usage)
+_answer_decoder = msgspec.json.Decoder(_Answer)
+_NO_DETAILS = _Details()
+_MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def given(raw: Raw) -> bool:
+    """Whether a raw field is there and not null."""
+    return bool(raw) and bytes(raw) != b"null"
+
+
+def parse(raw: bytes | Raw) -> Usage | None:
+    """Read a usage object; None if it is not one or counts nothing (a usage without tokens bills nobody)."""
+    try:
+        found = _usage_decoder.decode(raw)
+    except _MALFORMED:
+        return None
+    into, out = found.prompt_tokens, found.completion_tokens
+    into = found.input_tokens if into is None else into
+    out = found.output_tokens if out is None else out
+    if into is None and out is None:
+        return None
+    before = found.prompt_tokens_details or found.input_tokens_details or _NO_DETAILS
+    after = found.completion_tokens_details or found.output_tokens_details or _NO_DETAILS
+    return Usage(
+        _count(into),
+        _count(out),
+        _count(before.cached_tokens),
+        _count(before.cache_write_tokens),
+        _count(before.audio_tokens),
+        _count(after.audio_tokens),
+        _count(after.reasoning_tokens),
+    )
+
+
+def _count(value: Count) -> int:
+    return value if value is not None and value > 0 else 0
+
+
+class AnswerMeter:
+    """Reads the usage of one JSON answer while it passes. Holds the answer up to ``WHOLE_BYTES``, then its tail."""
+
+    __slots__ = ("_cut", "_parts", "_size")
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._cut = False
+
+    def feed(self, data: bytes) -> None:
+        """Look at more of the answer."""
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > WHOLE_BYTES:
+            tail = b"".join(self._parts)[-TAIL_BYTES:]
+            self._parts, self._size, self._cut = [tail], len(tail), True
+
+    def finish(self) -> tuple[Usage, bytes] | None:
+        """Usage and its raw JSON, or None if the answer has none."""
+        answer = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        raw = _last_usage(answer) if self._cut else _usage_of(answer)
+        if raw is None:
+            return None
+        usage = parse(raw)
+        return None if usage is None else (usage, raw)
+
+
+def _usage_of(answer: bytes) -> bytes | None:
+    try:
+        raw = _answer_decoder.decode(answer).usage
+    except _MALFORMED:
+        return None
+    return bytes(raw) if given(raw) else None
+
+
+def _last_usage(tail: bytes) -> bytes | None:
+    text = tail.decode("utf-8", "replace")
+    start = text.rfind('"usage"')
+    brace = text.find("{", start)
+    if start < 0 or brace < 0 or text[start + 7 : brace].strip() != ":":
+        return None
+    try:
+        _, end = json.JSONDecoder().raw_decode(text, brace)
+    except (ValueError, RecursionError):
+        return None
+    return text[brace:end].encode()
