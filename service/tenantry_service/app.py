@@ -1,0 +1,44 @@
+"""The control routes: health, readiness, metrics. ``/v1`` never comes here."""
+
+from fastapi import FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from tenantry_service import errors
+from tenantry_service.proxy.engine import Engine
+
+_JSON = "application/json"
+
+
+def build(engine: Engine) -> FastAPI:
+    """The ASGI application over one engine."""
+    app = FastAPI(title="tenantry", openapi_url=None)
+
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        """Alive: the event loop answers."""
+        return Response("ok\n", media_type="text/plain")
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        """Ready for new requests; otherwise what is missing."""
+        missing = engine.not_ready()
+        if missing:
+            return Response("\n".join(missing) + "\n", status_code=503, media_type="text/plain")
+        return Response("ready\n", media_type="text/plain")
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """For Prometheus."""
+        return Response(engine.telemetry.render(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    @app.exception_handler(404)
+    async def not_found(request: Request, _: Exception) -> Response:
+        error = errors.route_not_found(request.method, request.url.path)
+        return Response(error.body(), status_code=404, media_type=_JSON)
+
+    @app.exception_handler(405)
+    async def not_allowed(request: Request, _: Exception) -> Response:
+        error = errors.method_not_allowed(request.method, request.url.path, "GET")
+        return Response(error.body(), status_code=405, media_type=_JSON, headers={"allow": "GET"})
+
+    return app

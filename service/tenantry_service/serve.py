@@ -1,0 +1,198 @@
+"""``tenantry serve``: the process that serves tenants, in a pod (``--policy``) or on a laptop (``--upstream``)."""
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+import uvloop
+
+from tenantry_service import app, laptop, logs
+from tenantry_service.ledger.sqlite import LedgerError, SqliteLedger
+from tenantry_service.limits.memory import MemoryLimiter
+from tenantry_service.policy import PolicyError
+from tenantry_service.proxy.engine import Engine
+from tenantry_service.proxy.protocol import protocol_class
+from tenantry_service.proxy.snapshot import Snapshot
+from tenantry_service.proxy.upstream import Upstreams
+from tenantry_service.reload import PolicyFile
+from tenantry_service.telemetry import Telemetry
+
+#: A Spot node gives two minutes; 15 s of them belong to the node's own shutdown.
+DEFAULT_DRAIN_SECONDS = 100.0
+USAGE_ERROR = 2
+
+log = logging.getLogger(__name__)
+
+Background = Callable[[Engine], Awaitable[None]]
+
+
+class StartError(Exception):
+    """The process cannot start; the message names the flag or field and the remedy."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parse = argparse.ArgumentParser(
+        prog="tenantry serve",
+        description="Serve an OpenAI-compatible endpoint with keys, limits and a ledger.",
+        allow_abbrev=False,
+    )
+    source = parse.add_mutually_exclusive_group(required=True)
+    source.add_argument("--policy", type=Path, metavar="PATH", help="policy document; taken over again when it changes")
+    source.add_argument(
+        "--upstream", metavar="URL", help="serve this OpenAI-compatible server on a laptop: makes a key and prints it"
+    )
+    parse.add_argument(
+        "--upstream-key-file",
+        type=Path,
+        metavar="PATH",
+        help="with --upstream: its credential (default: $OPENAI_API_KEY)",
+    )
+    parse.add_argument("--host", help="address to listen on (default: 0.0.0.0, with --upstream 127.0.0.1)")
+    parse.add_argument("--port", type=int, default=8000, help="port to listen on, 0 for a free one (default: 8000)")
+    parse.add_argument(
+        "--state-dir",
+        type=Path,
+        metavar="DIR",
+        help="where the ledger (and the laptop's key) are kept (default: /var/lib/tenantry, with --upstream "
+        f"{laptop.default_state_dir()})",
+    )
+    parse.add_argument(
+        "--drain-seconds",
+        type=float,
+        default=DEFAULT_DRAIN_SECONDS,
+        help="how long requests may take to end after SIGTERM (default: 100)",
+    )
+    parse.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    return parse
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT. Returns 0 after an orderly end, 1 if usage could not be written, 2 if the process
+    could not start as asked."""
+    options = parser().parse_args(argv)
+    logs.configure(options.log_level)
+    try:
+        return _serve(options)
+    except StartError as error:
+        sys.stderr.write(f"tenantry serve: {error}\n")
+        return USAGE_ERROR
+
+
+def _serve(options: argparse.Namespace) -> int:
+    if options.upstream_key_file is not None and options.upstream is None:
+        raise StartError("--upstream-key-file goes with --upstream; a policy names its credential files itself")
+    if not 0 <= options.drain_seconds <= 86_400:
+        raise StartError(f"--drain-seconds: {options.drain_seconds:g} is not between 0 and 86400")
+    on_laptop = options.upstream is not None
+    state_dir: Path = options.state_dir or (laptop.default_state_dir() if on_laptop else Path("/var/lib/tenantry"))
+    policy_file: PolicyFile | None = None
+    key = ""
+    try:
+        if on_laptop:
+            key = laptop.own_key(state_dir)
+            credential = laptop.upstream_credential(options.upstream_key_file, os.environ)
+            snapshot = laptop.snapshot(options.upstream, key, credential)
+        else:
+            policy_file = PolicyFile(options.policy)
+            snapshot = policy_file.load()
+    except PolicyError as error:
+        raise StartError(str(error)) from error
+    listener = _bind(options.host or ("127.0.0.1" if on_laptop else "0.0.0.0"), options.port)  # noqa: S104
+    try:
+        ledger = SqliteLedger(state_dir / "ledger.sqlite")
+    except LedgerError as error:
+        listener.close()
+        raise StartError(f"--state-dir: {error}") from error
+    if on_laptop:
+        sys.stdout.write(laptop.welcome(listener.getsockname(), key, state_dir))
+        sys.stdout.flush()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(snapshot, policy_file, ledger, listener, options.drain_seconds))
+    finally:
+        unwritten = ledger.close()
+    if unwritten:
+        log.error("usage events could not be written", extra={"events": unwritten})
+    return 1 if unwritten else 0
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise StartError(f"--host/--port: cannot listen on {host}:{port} ({error}); choose others") from error
+    listener.setblocking(False)
+    return listener
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, but a signal begins a drain during which connections are still accepted and told to come back.
+    A second signal ends at once."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._loop = asyncio.get_running_loop()
+        self.drain_asked = asyncio.Event()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM or SIGINT."""
+        if self.drain_asked.is_set():
+            self.should_exit = self.force_exit = True
+        self._loop.call_soon_threadsafe(self.drain_asked.set)
+
+
+async def _run(
+    snapshot: Snapshot,
+    policy_file: PolicyFile | None,
+    ledger: SqliteLedger,
+    listener: socket.socket,
+    drain_seconds: float,
+) -> None:
+    telemetry = Telemetry()
+    telemetry.ledger_figures = lambda: (ledger.queued, ledger.written, ledger.failures)
+    engine = Engine(MemoryLimiter(), ledger, telemetry, Upstreams())
+    engine.swap(snapshot)
+    server = Server(
+        uvicorn.Config(
+            app.build(engine),
+            http=protocol_class(engine),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            backlog=4096,
+            timeout_graceful_shutdown=5,
+        )
+    )
+
+    async def drain() -> None:
+        await server.drain_asked.wait()
+        log.info("draining", extra={"in_flight": telemetry.in_flight, "drain_seconds": drain_seconds})
+        await engine.drain(drain_seconds)
+        server.should_exit = True
+
+    background = [asyncio.create_task(engine.sweep()), asyncio.create_task(drain())]
+    if policy_file is not None:
+        background.append(asyncio.create_task(policy_file.watch(engine, policy_file.identity())))
+    # What is there now stays: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
