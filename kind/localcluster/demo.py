@@ -1,0 +1,145 @@
+"""`make demo`: from nothing to a tenant's first answer, and what to try next.
+
+Everything may be run again: what is there already is used as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from localcluster import images, release, tools
+from localcluster.cluster import Bringing
+from localcluster.conversation import Answer, Conversation
+from localcluster.images import SIMULATOR, TENANTRY, Build
+from localcluster.paths import Checkout
+from localcluster.release import Target
+from localcluster.steps import Progress, Step, StepLog, run_steps
+
+CLUSTER = "demo"
+TENANT = "acme"
+
+#: The port in kind/demo/tenant*.yaml, for which the cluster's own is put in when somebody else had it.
+MANIFEST_PORT = 30080
+
+#: Whom the demo asks for: the simulator takes any name, and OpenAI serves this one.
+MODEL = "gpt-4o-mini"
+
+#: Seconds for a Tenant to become ready; it takes a few.
+READY_TIMEOUT = 120
+
+
+class Demo:
+    """The demo's steps, and what they hand to each other."""
+
+    def __init__(self, checkout: Checkout, openai_key: str | None) -> None:
+        self._checkout = checkout
+        self._openai_key = openai_key
+        self._bringing = Bringing(checkout, CLUSTER)
+        wanted = (TENANTRY,) if openai_key else (TENANTRY, SIMULATOR)
+        self._build = Build(checkout, wanted, lambda: self._bringing.engine)
+        self.answer: Answer | None = None
+
+    @property
+    def target(self) -> Target:
+        return Target(self._checkout, self._bringing.cluster.kubeconfig)
+
+    @property
+    def port(self) -> int:
+        return self._bringing.cluster.node_ports[0]
+
+    def steps(self) -> list[Step]:
+        """Return all steps, side by side as far as they do not need each other."""
+        upstream = "OpenAI's key" if self._openai_key else "upstream simulator"
+        return [
+            *self._bringing.steps(),
+            *self._build.steps(("docker engine",)),
+            Step("build helm", self._build_helm),
+            Step("images into the nodes", self._load, ("cluster", "images")),
+            Step("platform", self._install, ("images into the nodes", "build helm")),
+            Step(upstream, self._upstream, ("platform" if self._openai_key else "images into the nodes",)),
+            Step(f"tenant {TENANT}", self._tenant, ("platform", upstream)),
+        ]
+
+    def _build_helm(self, log: StepLog) -> None:
+        tools.ensure(self._checkout, "helm", log)
+        # kubectl is the node image's program by another name; a published node image leaves it to be built here.
+        tools.kubectl(self._checkout)
+
+    def _load(self, log: StepLog) -> None:
+        cluster = self._bringing.cluster
+        images.load(self._build.built, [cluster.control_plane, *cluster.workers], cluster.engine, log)
+
+    def _install(self, log: StepLog) -> None:
+        release.install(self.target, self._build.built.references, log)
+
+    def _upstream(self, log: StepLog) -> None:
+        if self._openai_key:
+            release.store_credentials(self.target, "openai", self._openai_key, log)
+        else:
+            release.deploy_simulator(self.target, self._build.built.references, log)
+
+    def _tenant(self, log: StepLog) -> None:
+        with Conversation(self._checkout, log) as conversation:
+            began = time.monotonic()
+            release.apply(self.target, tenant_manifest(self._checkout.root, self.port, bool(self._openai_key)), log)
+            release.wait_ready(self.target, TENANT, READY_TIMEOUT, log)
+            endpoint, key = release.access(self.target, TENANT, log)
+            self.answer = conversation.hold(endpoint, key, MODEL, began)
+        log.note(f"first answer {self.answer.seconds:.1f} s after the Tenant was applied")
+
+
+def tenant_manifest(root: Path, port: int, openai: bool) -> str:
+    """Return the demo's Tenant, listening on that node port."""
+    name = "tenant-openai.yaml" if openai else "tenant.yaml"
+    text = (root / "kind" / "demo" / name).read_text()
+    return text.replace(f"nodePort: {MANIFEST_PORT}", f"nodePort: {port}")
+
+
+def farewell(answer: Answer, kubeconfig: Path, kubectl: Path, elapsed: float, *, own_kubectl: bool) -> str:
+    """Return what the demo ends with: the answer, the figures, and the next three commands."""
+    program = str(kubectl) if own_kubectl else "kubectl"
+    show_key = (
+        f"{program} get secret {release.DEFAULT_KEY_SECRET} --namespace tenant-{TENANT} "
+        "--output 'go-template={{index .data \"api-key\" | base64decode}}'"
+    )
+    body = f'{{"model": "{MODEL}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+    return "\n".join(
+        [
+            "",
+            f"{answer.endpoint} answered ({answer.model}):",
+            f"  {answer.text}",
+            f"and streamed the same in {answer.pieces} pieces:",
+            f"  {'|'.join(answer.streamed)}",
+            "",
+            f"Tenant applied -> first answer: {answer.seconds:.1f} s",
+            f"make demo:                      {elapsed:.1f} s",
+            "",
+            "Next:",
+            f"  export KUBECONFIG={kubeconfig}; {program} get tenants",
+            f'  curl {answer.endpoint}/chat/completions --header "Authorization: Bearer $({show_key})" \\',
+            f"    --header 'Content-Type: application/json' --data '{body}'",
+            "  make demo-down",
+        ]
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """`localcluster demo`: bring everything up, get the answer, print the figures."""
+    argparse.ArgumentParser(prog="localcluster demo", description=__doc__).parse_args(argv)
+    began = time.monotonic()
+    checkout = Checkout.here()
+    # Out of the environment, so that no program that we start inherits it.
+    openai_key = os.environ.pop("OPENAI_API_KEY", "").strip() or None
+    demo = Demo(checkout, openai_key)
+    run_steps(demo.steps(), checkout.log_dir, Progress())
+    assert demo.answer is not None
+    kubectl = tools.kubectl(checkout)
+    own_kubectl = shutil.which("kubectl") is None
+    elapsed = time.monotonic() - began
+    print(farewell(demo.answer, demo.target.kubeconfig, kubectl, elapsed, own_kubectl=own_kubectl))
+    return 0
