@@ -81,7 +81,7 @@ def _definition(
     properties: Schema = {
         "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}"},
         "kind": {"type": "string", "description": kind},
-        "metadata": {"type": "object"},
+        "metadata": {"type": "object", "properties": {"name": _name()}},
     }
     for name, (model, meaning) in parts.items():
         properties[name] = schema_of(model) | {"description": meaning}
@@ -90,7 +90,6 @@ def _definition(
         "description": description,
         "required": ["spec"],
         "properties": properties,
-        "x-kubernetes-validations": rules_of(_name_rules()),
     }
     version: Schema = {
         "name": VERSION,
@@ -121,14 +120,16 @@ def _definition(
     }
 
 
-def _name_rules() -> tuple[Rule, ...]:
-    return (
+def _name() -> Schema:
+    """The schema of ``metadata.name``; of all metadata, a definition may say something only about this."""
+    rules = (
         Rule(
-            f"self.metadata.name.size() <= {NAME_MAX_LENGTH}",
-            f"metadata.name must have at most {NAME_MAX_LENGTH} characters, since longer names are made from it",
+            f"self.size() <= {NAME_MAX_LENGTH}",
+            f"must have at most {NAME_MAX_LENGTH} characters, since longer names are made from it",
         ),
-        Rule(f"self.metadata.name.matches('^{DNS_LABEL}$')", f"metadata.name {DNS_LABEL_REMEDY}"),
+        Rule(f"self.matches('^{DNS_LABEL}$')", DNS_LABEL_REMEDY),
     )
+    return {"type": "string", "maxLength": 253, "x-kubernetes-validations": rules_of(rules)}
 
 
 def _column(name: str, path: str, description: str, *, kind: str = "string", wide: bool = False) -> Schema:

@@ -93,7 +93,7 @@ class Owner(Struct, frozen=True, kw_only=True, rename="camel"):
     rules: ClassVar = (
         Rule(
             "(self.kind == 'ServiceAccount') == (has(self.namespace) && self.namespace != '')",
-            "owners[].namespace is required when kind is ServiceAccount, and has to be left out for User and Group",
+            "is required when kind is ServiceAccount, and has to be left out for User and Group",
             ".namespace",
         ),
     )
@@ -203,7 +203,7 @@ class Models(Struct, frozen=True, kw_only=True, rename="camel"):
     rules: ClassVar = (
         Rule(
             "!has(self.aliases) || self.aliases.all(name, name.size() > 0 && name.size() <= 128)",
-            "models.aliases: each name must have 1 to 128 characters",
+            "each name must have 1 to 128 characters",
             ".aliases",
         ),
     )
@@ -304,7 +304,7 @@ class Autoscaling(Struct, frozen=True, kw_only=True, rename="camel"):
     rules: ClassVar = (
         Rule(
             "!has(self.minReplicas) || !has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",
-            "autoscaling.minReplicas must not be greater than maxReplicas: lower the one or raise the other",
+            "must not be greater than maxReplicas: lower the one or raise the other",
             ".minReplicas",
         ),
     )

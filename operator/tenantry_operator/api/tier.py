@@ -17,7 +17,7 @@ class TierSpec(Settings, frozen=True, kw_only=True, rename="camel"):
     rules: ClassVar = (
         Rule(
             "!has(self.exposure) || !has(self.exposure.nodePort)",
-            "exposure.nodePort cannot be a tier's default, since a port belongs to one Tenant: set it there",
+            "nodePort cannot be a tier's default, since a port belongs to one Tenant: set it there",
             ".exposure",
         ),
     )
