@@ -1,0 +1,258 @@
+"""Where a tenant stands: one function from all that is known to one state of a closed set. It changes nothing.
+
+``reconcile`` asks for the state, does the one step that belongs to it, and asks again, until a state has no step.
+"""
+
+from collections.abc import Mapping
+from enum import Enum, auto
+
+from msgspec import Struct
+
+from tenantry_operator.api.conditions import Reason
+from tenantry_operator.api.decode import FieldError
+from tenantry_operator.api.meta import FINALIZER, ObjectMeta
+from tenantry_operator.api.resolve import ResolvedSpec, resolve
+from tenantry_operator.api.settings import DeletionPolicy
+from tenantry_operator.api.tenant import Tenant, TenantStatus
+from tenantry_operator.api.tier import TenantTier
+from tenantry_operator.plan import names
+from tenantry_operator.plan.desired import IssuedKey
+from tenantry_operator.plan.observed import Child, Workload, fingerprint
+
+#: Seconds until a look at something that no watch reports: a foreign namespace, a refused object.
+RECHECK = 60.0
+#: Seconds between looks at something that a watch does report. Only against a missed event.
+FALLBACK = 120.0
+#: Seconds between looks at a namespace on its way out.
+TERMINATING_POLL = 5.0
+
+
+class State(Enum):
+    """Every situation that a Tenant can be in. Those above the line have a step that leads out of them."""
+
+    UNSEEN = auto()  # no condition yet: say that work has begun
+    UNPREPARED = auto()  # our finalizer or the set's bookkeeping is missing
+    UNCLAIMED = auto()  # the namespace or our rights in it are missing
+    KEYLESS = auto()  # keys are not issued, or not known to this process yet
+    OUTDATED = auto()  # something else should be applied than was
+    DRIFTED = auto()  # somebody changed or deleted what was applied
+    DELETING = auto()
+    # ----
+    BLOCKED = auto()  # nothing helps but a change of something else; the reason names it
+    SUSPENDED = auto()  # spec.suspend.reconcile
+    NAMESPACE_TERMINATING = auto()
+    FAILED = auto()  # a step was refused
+    PAUSED = auto()  # spec.suspend.traffic
+    ASLEEP = auto()
+    PROGRESSING = auto()
+    STUCK = auto()  # pods do not come up
+    READY = auto()
+
+
+class Failure(Exception):  # noqa: N818 - it is also a value that Facts and conditions carry
+    """A step cannot be done now. ``stalled``: trying again changes nothing until something else changes."""
+
+    def __init__(self, reason: Reason, message: str, *, stalled: bool = True, requeue: float = RECHECK) -> None:
+        super().__init__(message)
+        self.reason, self.message, self.stalled, self.requeue = reason, message, stalled, requeue
+
+
+class Assessment(Struct, frozen=True, kw_only=True):
+    """The state, why, and when to look again (seconds; None: when an event comes)."""
+
+    state: State
+    reason: Reason
+    message: str = ""
+    stalled: bool = False
+    requeue: float | None = None
+    degraded: tuple[Reason, str] | None = None
+    drifted: bool = False
+
+
+class Facts(Struct, frozen=True, kw_only=True):
+    """All that is known of one tenant at this moment."""
+
+    meta: ObjectMeta
+    status: TenantStatus
+    tenant: Tenant | FieldError
+    tier: TenantTier | FieldError | None = None
+    namespace: Child | None = None
+    children: tuple[Child, ...] = ()
+    workload: Workload | None = None
+    #: uid and version of each credentials Secret that exists and can be used.
+    credentials: Mapping[str, tuple[str, int]] = {}
+    keys: tuple[IssuedKey, ...] | None = None
+    #: What should be applied; None as long as keys are not known.
+    digest: str | None = None
+    #: The namespace was made in this very reconcile.
+    fresh: bool = False
+    #: The queue spaces this tenant's reconciles out because it changes too often.
+    throttled: bool = False
+
+    def spec(self) -> ResolvedSpec | Assessment:
+        """What holds for the tenant, or why that cannot be said."""
+        if isinstance(self.tenant, FieldError):
+            return _blocked(Reason.INVALID_SPEC, str(self.tenant))
+        tier = self.tenant.spec.tier
+        if self.tier is None:
+            return _blocked(
+                Reason.TIER_NOT_FOUND, f"TenantTier {tier!r} does not exist: create it, or name another in spec.tier"
+            )
+        if isinstance(self.tier, FieldError):
+            return _blocked(Reason.TIER_INVALID, f"TenantTier {tier!r}: {self.tier}")
+        try:
+            return resolve(self.tenant, self.tier)
+        except FieldError as error:
+            return _blocked(Reason.INVALID_SPEC, str(error))
+
+
+def retains(facts: Facts, recorded: str | None) -> bool:
+    """Whether the namespace outlives the Tenant: by the spec, or, when tier or spec cannot be read, as last applied."""
+    spec = facts.spec()
+    if isinstance(spec, ResolvedSpec):
+        return spec.deletion_policy is DeletionPolicy.RETAIN
+    if isinstance(facts.tenant, Tenant) and facts.tenant.spec.deletion_policy is not None:
+        return facts.tenant.spec.deletion_policy is DeletionPolicy.RETAIN
+    return recorded == DeletionPolicy.RETAIN.value
+
+
+def missing_credentials(spec: ResolvedSpec, usable: Mapping[str, tuple[str, int]]) -> list[str]:
+    """The Secrets that upstreams name and that do not exist or lack the api-key."""
+    wanted = {upstream.credentials_secret for upstream in spec.upstreams if upstream.credentials_secret}
+    return sorted(wanted - set(usable))
+
+
+def assess(facts: Facts, group_kinds: frozenset[str]) -> Assessment:
+    """The state of one tenant. ``group_kinds``: what the set's bookkeeping must list before anything is applied."""
+    if facts.meta.deletion_timestamp is not None:
+        return Assessment(state=State.DELETING, reason=Reason.DELETING, requeue=TERMINATING_POLL)
+    spec = facts.spec()
+    if isinstance(spec, Assessment):
+        return spec
+    if spec.suspend_reconcile:
+        return Assessment(state=State.SUSPENDED, reason=Reason.RECONCILE_SUSPENDED)
+    missing = missing_credentials(spec, facts.credentials)
+    if missing:
+        return _blocked(
+            Reason.CREDENTIALS_NOT_FOUND,
+            f"Secret {', '.join(missing)} with the label {names.CREDENTIALS_SELECTOR} and the field"
+            f" {names.SECRET_FIELD} does not exist in the platform's namespace: create it",
+        )
+    if not facts.status.conditions:
+        return _on_the_way(State.UNSEEN)
+    if not _is_prepared(facts.meta, group_kinds):
+        return _on_the_way(State.UNPREPARED)
+    if facts.namespace is not None and facts.namespace.terminating:
+        return Assessment(
+            state=State.NAMESPACE_TERMINATING,
+            reason=Reason.NAMESPACE_TERMINATING,
+            message=f"namespace {facts.namespace.ref.name} is being deleted; it is made anew once it is gone",
+            requeue=TERMINATING_POLL,
+        )
+    if not _is_claimed(facts):
+        return _on_the_way(State.UNCLAIMED)
+    if facts.keys is None or facts.digest is None:
+        return _on_the_way(State.KEYLESS)
+    applied = facts.status.applied
+    if applied is None or applied.digest != facts.digest:
+        return _on_the_way(State.OUTDATED)
+    if applied.fingerprint != set_fingerprint(facts):
+        return _on_the_way(State.DRIFTED)
+    return _health(facts, spec)
+
+
+def set_fingerprint(facts: Facts) -> str:
+    """The fingerprint of the tenant's set as it is now."""
+    wanted = names.set_id(facts.meta.name)
+    return fingerprint([child for child in facts.children if child.set_id == wanted])
+
+
+def failed(failure: Failure, *, drifted: bool = False) -> Assessment:
+    """The state after a step was refused."""
+    return Assessment(
+        state=State.FAILED,
+        reason=failure.reason,
+        message=failure.message,
+        stalled=failure.stalled,
+        requeue=failure.requeue,
+        drifted=drifted,
+    )
+
+
+def _on_the_way(state: State) -> Assessment:
+    return Assessment(state=state, reason=Reason.PROGRESSING, requeue=FALLBACK)
+
+
+def _blocked(reason: Reason, message: str) -> Assessment:
+    return Assessment(state=State.BLOCKED, reason=reason, message=message, stalled=True)
+
+
+def _is_prepared(meta: ObjectMeta, group_kinds: frozenset[str]) -> bool:
+    listed = set(meta.annotations.get(names.SET_GROUP_KINDS, "").split(","))
+    return (
+        FINALIZER in meta.finalizers
+        and meta.labels.get(names.SET_ID) == names.set_id(meta.name)
+        and names.SET_TOOLING in meta.annotations
+        and group_kinds <= listed
+    )
+
+
+def _is_claimed(facts: Facts) -> bool:
+    if facts.namespace is None or facts.namespace.tenant_uid != facts.meta.uid:
+        return False
+    return any(
+        child.ref.name == names.OPERATOR_BINDING and child.ref.group_kind.startswith("RoleBinding.")
+        for child in facts.children
+    )
+
+
+def _health(facts: Facts, spec: ResolvedSpec) -> Assessment:
+    workload = facts.workload
+    if spec.suspend_traffic:
+        left = workload.total if workload else 0
+        message = f"{left} pods are still finishing" if left else ""
+        return Assessment(state=State.PAUSED, reason=Reason.TRAFFIC_SUSPENDED, message=message)
+    if workload is None or not workload.current:
+        return Assessment(state=State.PROGRESSING, reason=Reason.PROGRESSING, requeue=FALLBACK)
+    if workload.wanted == 0:
+        return Assessment(state=State.ASLEEP, reason=Reason.ASLEEP)
+    if workload.refused:
+        quota = "exceeded quota" in workload.refused
+        return Assessment(
+            state=State.STUCK,
+            reason=Reason.QUOTA_BLOCKED if quota else Reason.PODS_NOT_READY,
+            message=workload.refused,
+            requeue=FALLBACK,
+        )
+    if workload.deadline_exceeded:
+        return Assessment(
+            state=State.STUCK,
+            reason=Reason.DEADLINE_EXCEEDED,
+            message=f"{workload.ready} of {workload.wanted} pods are ready; see `kubectl get events -n`"
+            f" {facts.status.namespace or 'the namespace'}",
+            stalled=True,
+            requeue=FALLBACK,
+        )
+    if workload.updated < workload.wanted or workload.available == 0:
+        return Assessment(
+            state=State.PROGRESSING,
+            reason=Reason.PROGRESSING,
+            message=f"{workload.available} of {workload.wanted} pods are available",
+            requeue=FALLBACK,
+        )
+    return Assessment(state=State.READY, reason=Reason.READY, degraded=_degraded(facts, spec, workload))
+
+
+def _degraded(facts: Facts, spec: ResolvedSpec, workload: Workload) -> tuple[Reason, str] | None:
+    if facts.throttled:
+        return Reason.CIRCUIT_OPEN, "changes arrive faster than they can be applied; see who else edits its objects"
+    if workload.available < workload.wanted:
+        return Reason.PARTLY_AVAILABLE, f"{workload.available} of {workload.wanted} pods are available"
+    limited = spec.limits.requests_per_minute or spec.limits.tokens_per_minute or spec.limits.concurrent_requests
+    if spec.autoscaling.max_replicas > 1 and (limited or spec.budget):
+        # Until a shared store is there, each pod counts for itself.
+        return Reason.LIMITS_PER_REPLICA, (
+            "limits and budget hold for each pod, not for the tenant as a whole, because no shared counters are"
+            " configured: set autoscaling.maxReplicas to 1 where they must be exact"
+        )
+    return None

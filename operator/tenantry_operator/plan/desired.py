@@ -1,0 +1,181 @@
+"""From a resolved tenant to what is handed to its chart and to its pods."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct
+from tenantry_service import policy as contract
+
+from tenantry_operator.api.meta import namespace_of
+from tenantry_operator.api.resolve import ResolvedSpec
+from tenantry_operator.plan import names
+
+UPSTREAMS_DIRECTORY = "/etc/tenantry/upstreams"
+
+
+class Platform(Struct, frozen=True, kw_only=True):
+    """What holds for every tenant of this installation."""
+
+    namespace: str
+    image_repository: str
+    image_tag: str
+    image_pull_policy: str = "IfNotPresent"
+    #: With {nodePort}, {tenant} and {namespace}; used for tenants with a node port.
+    public_url_template: str = "http://127.0.0.1:{nodePort}/v1"
+    tenant_role: str = "tenantry-operator-tenant"
+    service_account: str = "tenantry-operator"
+
+
+class IssuedKey(Struct, frozen=True, kw_only=True):
+    """A key that exists, without its secret."""
+
+    name: str
+    id: str
+    sha256: str
+
+
+def split_image(reference: str) -> tuple[str, str]:
+    """``repository`` and ``tag`` (or ``sha256:…``) of an image reference. Raises ValueError when it names neither."""
+    repository, at, digest = reference.partition("@")
+    if at:
+        return repository.rpartition(":")[0] if ":" in repository.rpartition("/")[2] else repository, digest
+    repository, colon, tag = reference.rpartition(":")
+    if not colon or "/" in tag:
+        raise ValueError(f"image {reference!r} needs a tag or a digest, for example tenantry:1.0")
+    return repository, tag
+
+
+def policy(tenant: str, generation: int, spec: ResolvedSpec, keys: Sequence[IssuedKey]) -> contract.Policy:
+    """The document that the tenant's pods serve. Only keys that the spec still names are in it."""
+    issued = {key.name: key for key in keys}
+    return contract.sealed(
+        contract.Policy(
+            tenant=tenant,
+            generation=generation,
+            keys=tuple(
+                contract.Key(
+                    id=issued[key.name].id,
+                    name=key.name,
+                    sha256=issued[key.name].sha256,
+                    expires_at=key.expires_at,
+                )
+                for key in spec.keys
+                if key.name in issued
+            ),
+            limits=contract.Limits(
+                requests_per_minute=spec.limits.requests_per_minute,
+                tokens_per_minute=spec.limits.tokens_per_minute,
+                concurrent_requests=spec.limits.concurrent_requests,
+                when_unavailable=contract.WhenUnavailable(spec.limits.when_unavailable),
+            ),
+            budget=None
+            if spec.budget is None
+            else contract.Budget(
+                amount_nano_usd=spec.budget.amount_nano_usd,
+                window=contract.Window(spec.budget.window),
+                on_exceeded=contract.OnExceeded(spec.budget.on_exceeded),
+            ),
+            models=contract.Models(allow=spec.model_globs, aliases=spec.model_aliases),
+            upstreams=tuple(
+                contract.Upstream(
+                    name=upstream.name,
+                    base_url=upstream.base_url,
+                    credentials_file=f"{UPSTREAMS_DIRECTORY}/{upstream.name}/{names.SECRET_FIELD}"
+                    if upstream.credentials_secret
+                    else None,
+                    priority=upstream.priority,
+                    models=upstream.models or ("*",),
+                )
+                for upstream in spec.upstreams
+            ),
+        )
+    )
+
+
+def values(tenant: str, spec: ResolvedSpec, document: contract.Policy, platform: Platform) -> dict[str, object]:
+    """The values of ``charts/tenant`` (its ``values.schema.json`` is the authority)."""
+    namespaces, ports = _egress([upstream.base_url for upstream in spec.upstreams])
+    limits = {"memory": spec.resources.memory_limit}
+    if spec.resources.cpu_limit is not None:
+        limits["cpu"] = spec.resources.cpu_limit
+    return {
+        "tenant": {"name": tenant, "generation": document.generation},
+        "image": {
+            "repository": platform.image_repository,
+            "tag": platform.image_tag,
+            "pullPolicy": platform.image_pull_policy,
+        },
+        "namespace": {"create": True, "name": namespace_of(tenant)},
+        "owners": [
+            {"kind": owner.kind.value, "name": owner.name} | ({"namespace": owner.namespace} if owner.namespace else {})
+            for owner in spec.owners
+        ],
+        "keys": [key.name for key in spec.keys],
+        "policy": msgspec.to_builtins(document),
+        "upstreamSecrets": [upstream.name for upstream in spec.upstreams if upstream.credentials_secret],
+        "resources": {
+            "requests": {"cpu": spec.resources.cpu_request, "memory": spec.resources.memory_request},
+            "limits": limits,
+        },
+        "autoscaling": {
+            "enabled": True,
+            "minReplicas": spec.autoscaling.min_replicas,
+            "maxReplicas": spec.autoscaling.max_replicas,
+            "targetInFlight": spec.autoscaling.target_in_flight,
+        },
+        "placement": {
+            "capacity": spec.capacity.value,
+            "architectures": [architecture.value for architecture in spec.architectures],
+        },
+        "service": {"nodePort": spec.node_port},
+        "network": {
+            "ingressNamespaces": [platform.namespace],
+            "egress": {"ports": ports, "namespaces": namespaces},
+        },
+        "suspend": {"traffic": spec.suspend_traffic},
+    }
+
+
+def _egress(base_urls: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Namespaces of upstreams inside the cluster, and ports of those outside."""
+    namespaces: set[str] = set()
+    ports = {443}
+    for url in base_urls:
+        parts = urlsplit(url)
+        labels = (parts.hostname or "").split(".")
+        if len(labels) >= 3 and labels[2] == "svc":  # <service>.<namespace>.svc[.<cluster domain>]
+            namespaces.add(labels[1])
+        else:
+            ports.add(parts.port or (443 if parts.scheme == "https" else 80))
+    return sorted(namespaces), sorted(ports)
+
+
+def endpoint(tenant: str, spec: ResolvedSpec, platform: Platform) -> str:
+    """The base URL to give to the OpenAI SDK."""
+    if spec.node_port is None:
+        return f"http://{names.WORKLOAD}.{namespace_of(tenant)}.svc.cluster.local/v1"
+    template = platform.public_url_template
+    parts = {"{nodePort}": str(spec.node_port), "{tenant}": tenant, "{namespace}": namespace_of(tenant)}
+    for placeholder, value in parts.items():
+        template = template.replace(placeholder, value)
+    return template
+
+
+def digest(chart_digest: str, credentials: Mapping[str, tuple[str, int]], *, retain: bool, uid: str) -> str:
+    """What ``status.applied.digest`` compares: chart and values, and what the operator adds to them.
+
+    ``credentials`` gives the uid and version of each credentials Secret that was copied.
+    """
+    added = msgspec.json.encode([chart_digest, credentials, retain, uid], order="deterministic")
+    return f"sha256:{hashlib.sha256(added).hexdigest()}"
+
+
+def pod_annotations(document: contract.Policy, credentials: Mapping[str, tuple[str, int]]) -> dict[str, str]:
+    """What to write on running pods so that their kubelet refreshes policy and credentials at once."""
+    sources = msgspec.json.encode(credentials, order="deterministic")
+    return {
+        names.POLICY_REVISION: document.revision,
+        names.CREDENTIALS_REVISION: hashlib.sha256(sources).hexdigest()[:12],
+    }

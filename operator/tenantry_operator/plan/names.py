@@ -1,0 +1,65 @@
+"""Names, labels and annotations that the operator puts on objects, in one place.
+
+ApplySet keys are those of KEP-3659 as kubectl spells them
+(https://kubernetes.io/docs/reference/labels-annotations-taints/#applyset-kubernetes-io-part-of).
+"""
+
+import base64
+import hashlib
+
+from tenantry_operator.api.meta import API_VERSION, GROUP
+
+FIELD_MANAGER = "tenantry-operator"
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER_VALUE = "tenantry"
+TENANT_LABEL = f"{GROUP}/tenant"
+CREDENTIALS_LABEL = f"{GROUP}/upstream-credentials"
+
+#: On a tenant's Namespace: the uid of the Tenant that made it. This, not a label, says whose it is.
+TENANT_UID = f"{GROUP}/tenant-uid"
+#: On a tenant's Namespace: what deleting the Tenant does to it, for when tier or spec cannot be read then.
+DELETION_POLICY = f"{GROUP}/deletion-policy"
+#: On a running pod: a change makes the kubelet refresh the pod's volumes at once instead of within a minute.
+POLICY_REVISION = f"{GROUP}/policy-revision"
+CREDENTIALS_REVISION = f"{GROUP}/credentials-revision"
+
+PART_OF = "applyset.kubernetes.io/part-of"
+SET_ID = "applyset.kubernetes.io/id"
+SET_TOOLING = "applyset.kubernetes.io/tooling"
+SET_GROUP_KINDS = "applyset.kubernetes.io/contains-group-kinds"
+TOOLING = "tenantry/v1alpha1"
+
+#: The Deployment, Service, HPA and PDB of a tenant are all called this.
+WORKLOAD = "api"
+#: The RoleBinding that gives the operator its rights inside a tenant namespace.
+OPERATOR_BINDING = "tenantry-operator"
+
+#: Selects what belongs to any tenant; what the operator watches.
+MANAGED_SELECTOR = f"{MANAGED_BY}={MANAGER_VALUE},{TENANT_LABEL}"
+CREDENTIALS_SELECTOR = f"{CREDENTIALS_LABEL}=true"
+
+#: The key under which key Secrets and credential Secrets hold their one value.
+SECRET_FIELD = "api-key"  # noqa: S105 - the name of a field
+
+
+def set_id(tenant: str) -> str:
+    """The ApplySet id of a Tenant: ``applyset-<base64url(sha256(name.namespace.kind.group))>-v1``."""
+    subject = f"{tenant}..Tenant.{API_VERSION.partition('/')[0]}"
+    digest = hashlib.sha256(subject.encode()).digest()
+    return f"applyset-{base64.urlsafe_b64encode(digest).decode().rstrip('=')}-v1"
+
+
+def labels(tenant: str) -> dict[str, str]:
+    """What every object of a tenant carries."""
+    return {MANAGED_BY: MANAGER_VALUE, TENANT_LABEL: tenant, PART_OF: set_id(tenant)}
+
+
+def key_secret(key: str) -> str:
+    """The Secret that holds an API key."""
+    return f"key-{key}"
+
+
+def upstream_secret(upstream: str) -> str:
+    """The Secret in the tenant's namespace that holds a copy of an upstream's credentials."""
+    return f"upstream-{upstream}"

@@ -1,0 +1,87 @@
+"""Objects that the operator makes itself, beside those of the chart."""
+
+from collections.abc import Mapping
+
+from tenantry_operator.api.meta import API_VERSION, namespace_of
+from tenantry_operator.api.settings import DeletionPolicy
+from tenantry_operator.plan import names
+from tenantry_operator.plan.desired import Platform
+
+Object = dict[str, object]
+
+
+def namespace_claim(tenant: str, uid: str) -> Object:
+    """The first object of all, created with a POST: whoever creates it owns the name.
+
+    Only what never changes is in it. What is created here stays owned by the POST, and server-side apply
+    could not take it away again; labels and the ownerReference follow with the first apply.
+    """
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": namespace_of(tenant),
+            "labels": names.labels(tenant),
+            "annotations": {names.TENANT_UID: uid},
+        },
+    }
+
+
+def owned_namespace(rendered: Mapping[str, object], tenant: str, uid: str, *, retain: bool) -> Object:
+    """The chart's Namespace with the mark of its Tenant.
+
+    With ``deletionPolicy: Delete`` it has an ownerReference, so that garbage collection removes it even when
+    the Tenant vanishes while no operator runs; with ``Retain`` it must not have one.
+    """
+    metadata = dict(_mapping(rendered, "metadata"))
+    policy = DeletionPolicy.RETAIN if retain else DeletionPolicy.DELETE
+    metadata["annotations"] = {
+        **_mapping(metadata, "annotations"),
+        names.TENANT_UID: uid,
+        names.DELETION_POLICY: policy.value,
+    }
+    if not retain:
+        metadata["ownerReferences"] = [{"apiVersion": API_VERSION, "kind": "Tenant", "name": tenant, "uid": uid}]
+    return {**rendered, "metadata": metadata}
+
+
+def operator_binding(tenant: str, platform: Platform) -> Object:
+    """Gives the operator its rights inside the tenant's namespace; it has none on Secrets or pods elsewhere."""
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {
+            "name": names.OPERATOR_BINDING,
+            "namespace": namespace_of(tenant),
+            "labels": names.labels(tenant),
+        },
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": platform.tenant_role},
+        "subjects": [
+            {"kind": "ServiceAccount", "name": platform.service_account, "namespace": platform.namespace},
+        ],
+    }
+
+
+def secret(tenant: str, name: str, value: str) -> Object:
+    """A Secret of the tenant that holds one value."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "Opaque",
+        "metadata": {"name": name, "namespace": namespace_of(tenant), "labels": names.labels(tenant)},
+        "stringData": {names.SECRET_FIELD: value},
+    }
+
+
+def member(rendered: Mapping[str, object], tenant: str, *, namespaced: bool) -> Object:
+    """A rendered object as a member of the tenant's set: labelled, and in the tenant's namespace if it has one."""
+    metadata = dict(_mapping(rendered, "metadata"))
+    metadata["labels"] = {**_mapping(metadata, "labels"), **names.labels(tenant)}
+    if namespaced:
+        metadata.setdefault("namespace", namespace_of(tenant))
+    return {**rendered, "metadata": metadata}
+
+
+def _mapping(parent: Mapping[str, object], key: str) -> dict[str, object]:
+    value = parent.get(key)
+    return dict(value) if isinstance(value, Mapping) else {}

@@ -1,0 +1,167 @@
+"""What the operator remembers of the objects that exist: the few facts that decisions need, not the objects.
+
+``LiveObject`` is what is read of an object's JSON, ``Child`` what is kept of it (a few hundred bytes).
+"""
+
+import hashlib
+from datetime import datetime
+
+import msgspec
+from msgspec import Struct
+
+from tenantry_operator.plan import names
+
+
+class ManagedFields(Struct, frozen=True, rename="camel"):
+    """One entry of ``metadata.managedFields``: who owns which fields."""
+
+    manager: str = ""
+    operation: str = ""
+    subresource: str = ""
+    fields_v1: dict[str, object] = msgspec.field(default_factory=dict, name="fieldsV1")
+
+
+class LiveMeta(Struct, frozen=True, rename="camel"):
+    """The part of ``metadata`` that matters here."""
+
+    name: str
+    uid: str = ""
+    resource_version: str = "0"
+    generation: int = 0
+    namespace: str = ""
+    deletion_timestamp: datetime | None = None
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    managed_fields: list[ManagedFields] = []
+
+
+class LiveSpec(Struct, frozen=True, rename="camel"):
+    """``spec.replicas`` of a Deployment; absent elsewhere."""
+
+    replicas: int = 0
+
+
+class LiveCondition(Struct, frozen=True, rename="camel"):
+    """A condition of a Deployment."""
+
+    type: str = ""
+    status: str = ""
+    reason: str = ""
+    message: str = ""
+
+
+class LiveStatus(Struct, frozen=True, rename="camel"):
+    """``status`` of a Deployment."""
+
+    observed_generation: int = 0
+    replicas: int = 0
+    updated_replicas: int = 0
+    ready_replicas: int = 0
+    available_replicas: int = 0
+    conditions: list[LiveCondition] = []
+
+
+class LiveObject(Struct, frozen=True, rename="camel"):
+    """Any managed object, as far as we read it."""
+
+    metadata: LiveMeta
+
+
+class LiveDeployment(Struct, frozen=True, rename="camel"):
+    """A Deployment, as far as we read it."""
+
+    metadata: LiveMeta
+    spec: LiveSpec = LiveSpec()
+    status: LiveStatus = LiveStatus()
+
+
+class Workload(Struct, frozen=True, kw_only=True):
+    """How a Deployment fares."""
+
+    current: bool  # its controller has seen the latest spec
+    wanted: int
+    total: int
+    updated: int
+    ready: int
+    available: int
+    deadline_exceeded: bool = False
+    refused: str = ""  # why pods cannot be created, in the API server's words
+
+
+class Ref(Struct, frozen=True, order=True):
+    """Which object."""
+
+    group_kind: str
+    namespace: str
+    name: str
+
+
+class Child(Struct, frozen=True, kw_only=True):
+    """A managed object as it was last seen."""
+
+    ref: Ref
+    uid: str
+    version: int
+    tenant: str
+    set_id: str
+    fields: str  # hash of the fields that we own; changes when somebody else changes one of them
+    terminating: bool = False
+    tenant_uid: str = ""  # Namespaces only: whose it is
+    workload: Workload | None = None
+
+    def same_as(self, other: "Child") -> bool:
+        """Whether nothing that decisions look at differs."""
+        return msgspec.structs.replace(self, version=other.version) == other
+
+
+def child(group_kind: str, live: LiveObject | LiveDeployment) -> Child:
+    """The facts of one object."""
+    meta = live.metadata
+    return Child(
+        ref=Ref(group_kind, meta.namespace, meta.name),
+        uid=meta.uid,
+        version=version(meta.resource_version),
+        tenant=meta.labels.get(names.TENANT_LABEL, ""),
+        set_id=meta.labels.get(names.PART_OF, ""),
+        fields=_owned(meta.managed_fields),
+        terminating=meta.deletion_timestamp is not None,
+        tenant_uid=meta.annotations.get(names.TENANT_UID, "") if group_kind == "Namespace" else "",
+        workload=_workload(live) if isinstance(live, LiveDeployment) else None,
+    )
+
+
+def version(resource_version: str) -> int:
+    """resourceVersions are comparable integers of one collection (KEP-5504, Kubernetes 1.35; in fact since etcd 3)."""
+    return int(resource_version) if resource_version.isdigit() else 0
+
+
+def _owned(entries: list[ManagedFields]) -> str:
+    # When somebody else changes or removes a field that we applied, the API server takes it out of our entry.
+    # Fields that others add are theirs and no drift. Status writes of controllers touch their entries only.
+    for entry in entries:
+        if entry.manager == names.FIELD_MANAGER and entry.operation == "Apply" and not entry.subresource:
+            canonical = msgspec.json.encode(entry.fields_v1, order="deterministic")
+            return hashlib.sha256(canonical).hexdigest()[:16]
+    return ""
+
+
+def _workload(live: LiveDeployment) -> Workload:
+    status = live.status
+    conditions = {condition.type: condition for condition in status.conditions}
+    progressing, failure = conditions.get("Progressing"), conditions.get("ReplicaFailure")
+    return Workload(
+        current=status.observed_generation >= live.metadata.generation > 0,
+        wanted=live.spec.replicas,
+        total=status.replicas,
+        updated=status.updated_replicas,
+        ready=status.ready_replicas,
+        available=status.available_replicas,
+        deadline_exceeded=progressing is not None and progressing.reason == "ProgressDeadlineExceeded",
+        refused=failure.message if failure is not None and failure.status == "True" else "",
+    )
+
+
+def fingerprint(children: list[Child]) -> str:
+    """One hash for "these objects exist and hold what we applied". Equal before and after a restart: no drift."""
+    lines = sorted(f"{each.ref.group_kind}/{each.ref.namespace}/{each.ref.name}={each.fields}" for each in children)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]

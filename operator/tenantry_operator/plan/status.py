@@ -1,0 +1,126 @@
+"""The Tenant's status, from an assessment. Written once for each reconcile, and only if something in it changed."""
+
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from tenantry_operator.api.conditions import Condition, ConditionStatus, ConditionType, Reason, Verdict, transition
+from tenantry_operator.api.meta import namespace_of
+from tenantry_operator.api.resolve import ResolvedSpec
+from tenantry_operator.api.tenant import HISTORY_LENGTH, Applied, Outcome, Revision, TenantStatus
+from tenantry_operator.plan.assess import Assessment, Facts, State
+from tenantry_operator.plan.desired import Platform, endpoint
+
+_TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
+
+#: States in which the operator (or a controller that it waits for) is still at work.
+_AT_WORK = frozenset(
+    {
+        State.UNSEEN,
+        State.UNPREPARED,
+        State.UNCLAIMED,
+        State.KEYLESS,
+        State.OUTDATED,
+        State.DRIFTED,
+        State.DELETING,
+        State.NAMESPACE_TERMINATING,
+        State.PROGRESSING,
+        State.STUCK,
+    }
+)
+
+
+def report(facts: Facts, assessment: Assessment, platform: Platform, now: datetime) -> TenantStatus:
+    """The status to write. ``facts.status`` already holds what was applied in this reconcile."""
+    old, generation = facts.status, facts.meta.generation
+    if assessment.state is State.SUSPENDED and old.conditions:
+        # Hands off: what the other conditions say was true when it was written, and keeps its old observedGeneration.
+        suspended = transition(old.conditions, [_suspended(assessment)], generation=generation, now=now)
+        return replace(old, conditions=suspended)
+    spec = facts.spec()
+    status = replace(
+        old,
+        observed_generation=generation,
+        conditions=transition(old.conditions, verdicts(assessment), generation=generation, now=now),
+        namespace=namespace_of(facts.meta.name),
+        replicas=facts.workload.total if facts.workload else 0,
+        ready_replicas=facts.workload.ready if facts.workload else 0,
+        history=_judged(old.history, assessment.state),
+    )
+    if isinstance(spec, ResolvedSpec):
+        status = replace(
+            status,
+            endpoint=endpoint(facts.meta.name, spec, platform),
+            deletion_protection=spec.deletion_protection,
+        )
+    return status
+
+
+def verdicts(assessment: Assessment) -> list[Verdict]:
+    """What each condition says in this state. kstatus' rules: Ready is good, Reconciling on the way, Stalled stuck."""
+    state, reason, message = assessment.state, assessment.reason, assessment.message
+    stalled = assessment.stalled
+    reconciling = not stalled and (state in _AT_WORK or state is State.FAILED)
+    ready = {State.READY: _TRUE, State.UNSEEN: _UNKNOWN}.get(state, _FALSE)
+    degraded = assessment.degraded
+    return [
+        Verdict(type=ConditionType.READY, status=ready, reason=reason, message=message),
+        _verdict(ConditionType.RECONCILING, reconciling, reason, message),
+        _verdict(ConditionType.STALLED, stalled, reason, message),
+        _suspended(assessment),
+        _verdict(ConditionType.DRIFTED, assessment.drifted, reason, message),
+        _verdict(ConditionType.DEGRADED, degraded is not None, *(degraded or (Reason.AS_EXPECTED, ""))),
+    ]
+
+
+def _suspended(assessment: Assessment) -> Verdict:
+    suspended = assessment.state in (State.SUSPENDED, State.PAUSED)
+    return _verdict(ConditionType.SUSPENDED, suspended, assessment.reason, assessment.message)
+
+
+def _verdict(kind: ConditionType, holds: bool, reason: Reason, message: str) -> Verdict:
+    if holds:
+        return Verdict(type=kind, status=_TRUE, reason=reason, message=message)
+    return Verdict(type=kind, status=_FALSE, reason=Reason.AS_EXPECTED)
+
+
+def applied(old: TenantStatus, digest: str, chart: str, fingerprint: str, now: datetime) -> TenantStatus:
+    """The status with a note of what was just applied; a new digest is a new revision."""
+    before = old.applied
+    if before is not None and before.digest == digest:
+        return replace(old, applied=replace(before, chart=chart, fingerprint=fingerprint))
+    number = (before.revision if before else 0) + 1
+    entry = Revision(
+        revision=number, digest=digest, chart=chart, time=now.replace(microsecond=0), outcome=Outcome.APPLIED
+    )
+    return replace(
+        old,
+        applied=Applied(digest=digest, chart=chart, revision=number, fingerprint=fingerprint),
+        history=(entry, *old.history)[:HISTORY_LENGTH],
+    )
+
+
+def _judged(history: tuple[Revision, ...], state: State) -> tuple[Revision, ...]:
+    outcome = {State.READY: Outcome.READY, State.STUCK: Outcome.FAILED}.get(state)
+    if not history or outcome is None or history[0].outcome is Outcome.READY:
+        return history
+    return (replace(history[0], outcome=outcome), *history[1:])
+
+
+def turned(old: TenantStatus, new: TenantStatus) -> list[Condition]:
+    """The conditions whose status changed, or that give a new reason while they warn: what deserves an Event."""
+    before = {condition.type: condition for condition in old.conditions}
+    return [
+        condition
+        for condition in new.conditions
+        if condition.type in (ConditionType.READY, ConditionType.STALLED, ConditionType.DEGRADED)
+        and _is_news(before.get(condition.type), condition)
+    ]
+
+
+def _is_news(before: Condition | None, after: Condition) -> bool:
+    if before is None:
+        return after.status == _TRUE
+    if before.status != after.status:
+        return after.type == ConditionType.READY or after.status == _TRUE
+    return after.status == _TRUE and before.reason != after.reason
