@@ -1,0 +1,47 @@
+"""The kinds that make up a tenant, and the order in which they are applied.
+
+A kind outside this table is refused instead of applied, because it would be neither watched nor pruned.
+"""
+
+from enum import IntEnum
+
+from tenantry_operator.kube import resources as kube
+from tenantry_operator.kube.resources import Resource
+
+
+class Stage(IntEnum):
+    """Objects of one stage are applied side by side, after those of the stages before it.
+
+    Fences come before what they fence in: no pod may exist before its NetworkPolicy, quota and limits do.
+    """
+
+    NAMESPACE = 0
+    FENCES = 1
+    REST = 2
+
+
+STAGES: dict[Resource, Stage] = {
+    kube.NAMESPACES: Stage.NAMESPACE,
+    kube.NETWORK_POLICIES: Stage.FENCES,
+    kube.RESOURCE_QUOTAS: Stage.FENCES,
+    kube.LIMIT_RANGES: Stage.FENCES,
+    kube.ROLES: Stage.FENCES,
+    kube.ROLE_BINDINGS: Stage.FENCES,
+    kube.SERVICE_ACCOUNTS: Stage.FENCES,
+    kube.SECRETS: Stage.FENCES,
+    kube.CONFIG_MAPS: Stage.FENCES,
+    kube.DEPLOYMENTS: Stage.REST,
+    kube.SERVICES: Stage.REST,
+    kube.HORIZONTAL_POD_AUTOSCALERS: Stage.REST,
+    kube.POD_DISRUPTION_BUDGETS: Stage.REST,
+}
+
+#: Every kind that an object of a tenant may have.
+MANAGED = tuple(STAGES)
+
+#: The kinds that are watched across the cluster. Secrets are not: the operator may read them in single namespaces only.
+WATCHED = tuple(resource for resource in MANAGED if resource is not kube.SECRETS)
+
+GROUP_KINDS = frozenset(resource.group_kind for resource in MANAGED)
+BY_GROUP_KIND = {resource.group_kind: resource for resource in MANAGED}
+BY_KIND = {(resource.api_version, resource.kind): resource for resource in MANAGED}

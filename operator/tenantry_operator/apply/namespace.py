@@ -1,0 +1,96 @@
+"""A tenant's namespace: claimed with a create-only POST, deleted only by its uid, never taken over."""
+
+import logging
+
+from tenantry_operator.api.conditions import Reason
+from tenantry_operator.api.meta import namespace_of
+from tenantry_operator.kube import errors
+from tenantry_operator.kube.client import Client, Nothing
+from tenantry_operator.kube.resources import NAMESPACES, ROLE_BINDINGS
+from tenantry_operator.plan import names, objects
+from tenantry_operator.plan.assess import TERMINATING_POLL, Failure
+from tenantry_operator.plan.desired import Platform
+from tenantry_operator.plan.observed import Child, LiveObject, child
+
+log = logging.getLogger(__name__)
+
+
+async def claim(client: Client, tenant: str, uid: str, platform: Platform) -> list[Child]:
+    """Make the namespace ours, and ourselves able to work in it. Idempotent.
+
+    1. POST the Namespace with the Tenant's uid on it. If the name is taken, look whose it is.
+    2. Apply the RoleBinding that gives the operator its rights there.
+
+    Killed after 1: the next run finds a namespace with this Tenant's uid and goes on. Two operators at once: one
+    POST wins, the other finds a namespace with the same uid, and both apply the same RoleBinding.
+    Raises Failure for a namespace that is somebody else's or is being deleted.
+    """
+    try:
+        body = objects.namespace_claim(tenant, uid)
+        namespace = await client.create(NAMESPACES, body, into=LiveObject)
+        log.info("namespace created", extra={"namespace": namespace.metadata.name})
+    except errors.AlreadyExists:
+        namespace = await client.get(NAMESPACES, namespace_of(tenant), into=LiveObject)
+        _check(namespace, uid)
+    binding = await client.apply(
+        ROLE_BINDINGS,
+        names.OPERATOR_BINDING,
+        objects.operator_binding(tenant, platform),
+        namespace=namespace_of(tenant),
+        into=LiveObject,
+    )
+    return [child(NAMESPACES.group_kind, namespace), child(ROLE_BINDINGS.group_kind, binding)]
+
+
+def _check(namespace: LiveObject, uid: str) -> None:
+    meta = namespace.metadata
+    if meta.deletion_timestamp is not None:
+        raise terminating(meta.name)
+    if meta.annotations.get(names.TENANT_UID) != uid:
+        raise Failure(
+            Reason.NAMESPACE_CONFLICT,
+            f"namespace {meta.name} exists and was not made for this Tenant; it is left alone."
+            " Delete or rename it, or give the Tenant another name",
+        )
+
+
+def terminating(namespace: str) -> Failure:
+    """What a namespace on its way out means: wait, it is no error."""
+    message = f"namespace {namespace} is being deleted; it is made anew once it is gone"
+    return Failure(Reason.NAMESPACE_TERMINATING, message, stalled=False, requeue=TERMINATING_POLL)
+
+
+async def find_own(client: Client, tenant: str, uid: str) -> LiveObject | None:
+    """The tenant's namespace, read from the API server itself (a cache might be behind); None when it is not ours."""
+    namespace = await client.find(NAMESPACES, namespace_of(tenant), into=LiveObject)
+    if namespace is None or namespace.metadata.annotations.get(names.TENANT_UID) != uid:
+        return None
+    return namespace
+
+
+async def remove(client: Client, namespace: LiveObject) -> None:
+    """Delete the namespace and everything in it, if it is still the one that we looked at."""
+    if namespace.metadata.deletion_timestamp is None:
+        try:
+            await client.delete(NAMESPACES, namespace.metadata.name, uid=namespace.metadata.uid)
+        except (errors.NotFound, errors.Conflict):
+            return  # gone, or another one by now: the next look will tell
+        log.info("namespace deleted", extra={"namespace": namespace.metadata.name})
+
+
+async def release(client: Client, namespace: LiveObject) -> None:
+    """Leave the namespace and everything in it as it is, without a tie to us. Idempotent.
+
+    Without the tenant label it is in nobody's watch, and without the uid no later Tenant takes it for its own.
+    """
+    metadata: dict[str, object] = {
+        "uid": namespace.metadata.uid,
+        "ownerReferences": None,
+        "annotations": {names.TENANT_UID: None, names.DELETION_POLICY: None},
+        "labels": {names.MANAGED_BY: None, names.TENANT_LABEL: None, names.PART_OF: None},
+    }
+    try:
+        await client.merge_patch(NAMESPACES, namespace.metadata.name, {"metadata": metadata}, into=Nothing)
+    except errors.NotFound:
+        return
+    log.info("namespace retained", extra={"namespace": namespace.metadata.name})
