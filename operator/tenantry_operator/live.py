@@ -1,0 +1,197 @@
+"""What is known of the cluster right now: filled by the watches and by the answers to our own writes.
+
+Our writes are read back from here at once (their answer carries the new resourceVersion), so the watch event that
+echoes a write is old news: it wakes nobody. That is what keeps a status update from causing the next reconcile.
+Only plain memory: no I/O, no clock. Everything in it is a hint in the end: each write carries its own precondition.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from msgspec import Struct
+
+from tenantry_operator.api.decode import FieldError, decode_meta, decode_status, decode_tenant, decode_tier
+from tenantry_operator.api.meta import ObjectMeta
+from tenantry_operator.api.tenant import Tenant, TenantStatus
+from tenantry_operator.api.tier import TenantTier
+from tenantry_operator.plan.observed import Child, Ref, version
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRecord:
+    """A Tenant as last seen. ``tenant`` is a FieldError when its spec cannot be read; the rest always can."""
+
+    meta: ObjectMeta
+    status: TenantStatus
+    tenant: Tenant | FieldError
+
+
+class Credential(Struct, frozen=True):
+    """A credentials Secret in the platform namespace, without what it holds."""
+
+    name: str
+    uid: str
+    version: int
+    usable: bool  # it has the field that upstreams need
+
+
+@dataclass(slots=True)
+class Live:
+    """The operator's picture of the cluster. Every ``put``/``drop`` says whether it was news."""
+
+    tenants: dict[str, TenantRecord] = field(default_factory=dict)
+    tiers: dict[str, TenantTier | FieldError] = field(default_factory=dict)
+    credentials: dict[str, Credential] = field(default_factory=dict)
+    _tier_versions: dict[str, int] = field(default_factory=dict)
+    _children: dict[str, dict[Ref, Child]] = field(default_factory=dict)
+
+    # Tenants
+
+    def put_tenant(self, fresh: TenantRecord) -> bool:
+        """Take in a Tenant; False when it is not newer or nothing that matters differs."""
+        known = self.tenants.get(fresh.meta.name)
+        if known is not None and version(fresh.meta.resource_version) <= version(known.meta.resource_version):
+            return False
+        self.tenants[fresh.meta.name] = fresh
+        return known is None or _matter(fresh) != _matter(known)
+
+    def drop_tenant(self, name: str, uid: str) -> bool:
+        """The Tenant with this uid is gone."""
+        known = self.tenants.get(name)
+        if known is None or known.meta.uid != uid:
+            return False
+        del self.tenants[name]
+        return True
+
+    # Tiers
+
+    def put_tier(self, raw: Mapping[str, object]) -> str | None:
+        """Take in a TenantTier's JSON; its name if that was news."""
+        meta = decode_meta(raw)
+        if version(meta.resource_version) <= self._tier_versions.get(meta.name, -1):
+            return None
+        self._tier_versions[meta.name] = version(meta.resource_version)
+        before = self.tiers.get(meta.name)
+        try:
+            fresh: TenantTier | FieldError = decode_tier(raw)
+        except FieldError as error:
+            fresh = error
+        self.tiers[meta.name] = fresh
+        unchanged = isinstance(before, TenantTier) and isinstance(fresh, TenantTier) and before.spec == fresh.spec
+        return None if unchanged else meta.name
+
+    def drop_tier(self, name: str) -> bool:
+        """The tier is gone."""
+        self._tier_versions.pop(name, None)
+        return self.tiers.pop(name, None) is not None
+
+    def tenants_of_tier(self, tier: str) -> list[str]:
+        """The Tenants that name this tier."""
+        return [
+            name
+            for name, record in self.tenants.items()
+            if isinstance(record.tenant, Tenant) and record.tenant.spec.tier == tier
+        ]
+
+    # Credentials
+
+    def put_credential(self, fresh: Credential) -> bool:
+        """Take in a credentials Secret."""
+        known = self.credentials.get(fresh.name)
+        if known is not None and fresh.version <= known.version:
+            return False
+        self.credentials[fresh.name] = fresh
+        return True
+
+    def drop_credential(self, name: str) -> bool:
+        """The Secret is gone, or has lost its label."""
+        return self.credentials.pop(name, None) is not None
+
+    def tenants_using(self, secret: str) -> list[str]:
+        """The Tenants with an upstream, of their own or of their tier, that names this Secret."""
+        found = []
+        for name, record in self.tenants.items():
+            if isinstance(record.tenant, FieldError):
+                continue
+            tier = self.tiers.get(record.tenant.spec.tier)
+            upstreams = record.tenant.spec.upstreams
+            if upstreams is None and isinstance(tier, TenantTier):
+                upstreams = tier.spec.upstreams
+            if any(upstream.credentials_secret == secret for upstream in upstreams or ()):
+                found.append(name)
+        return found
+
+    # Children
+
+    def put_child(self, fresh: Child) -> bool:
+        """Take in a managed object; False when it is not newer or nothing that matters differs."""
+        mine = self._children.setdefault(fresh.tenant, {})
+        known = mine.get(fresh.ref)
+        if known is not None and fresh.version <= known.version:
+            return False
+        mine[fresh.ref] = fresh
+        return known is None or not known.same_as(fresh)
+
+    def drop_child(self, tenant: str, ref: Ref, uid: str) -> bool:
+        """The object with this uid is gone, or has lost its label."""
+        mine = self._children.get(tenant, {})
+        known = mine.get(ref)
+        if known is None or known.uid != uid:
+            return False
+        del mine[ref]
+        if not mine:
+            del self._children[tenant]
+        return True
+
+    def children(self, tenant: str) -> list[Child]:
+        """All managed objects of a tenant."""
+        return list(self._children.get(tenant, {}).values())
+
+    def child(self, tenant: str, ref: Ref) -> Child | None:
+        """One managed object."""
+        return self._children.get(tenant, {}).get(ref)
+
+    def replace_kind(self, group_kind: str, listed: Iterable[Child], as_of: int) -> Iterator[str]:
+        """Take in a complete list of one kind, read at version ``as_of``; yields the tenants for whom it was news.
+
+        Finds what a watch can miss: objects that went away while nobody was looking. What we have written
+        since the list was read is newer than the list and stays.
+        """
+        present: set[tuple[str, Ref, str]] = set()
+        for fresh in listed:
+            present.add((fresh.tenant, fresh.ref, fresh.uid))
+            if self.put_child(fresh):
+                yield fresh.tenant
+        ghosts = [
+            known
+            for mine in self._children.values()
+            for known in mine.values()
+            if known.ref.group_kind == group_kind
+            and known.version <= as_of
+            and (known.tenant, known.ref, known.uid) not in present
+        ]
+        for ghost in ghosts:
+            if self.drop_child(ghost.tenant, ghost.ref, ghost.uid):
+                yield ghost.tenant
+
+
+def read_tenant(raw: Mapping[str, object]) -> TenantRecord:
+    """A Tenant's JSON; never fails for its spec, because a Tenant that is wrong can still be deleted."""
+    meta, status = decode_meta(raw), decode_status(raw)
+    try:
+        return TenantRecord(meta, status, decode_tenant(raw))
+    except FieldError as error:
+        return TenantRecord(meta, status, error)
+
+
+def _matter(record: TenantRecord) -> tuple[object, ...]:
+    meta = record.meta
+    return (
+        meta.uid,
+        meta.generation,
+        meta.deletion_timestamp,
+        meta.finalizers,
+        meta.labels,
+        meta.annotations,
+        record.status,
+    )

@@ -1,0 +1,218 @@
+"""``tenantry operator``: the process. Stand by for the Lease, then read, watch and work until told to stop.
+
+Whatever goes wrong for good (the Lease lost, a watch that cannot be kept up) ends the process with status 1. It starts
+anew with nothing in memory that could be stale, which is the same path as every other start.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import socket
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+
+from tenantry_operator import logs, maintenance, metrics, probes
+from tenantry_operator.kube import config, errors
+from tenantry_operator.kube.client import Client
+from tenantry_operator.kube.events import Recorder
+from tenantry_operator.kube.lease import Lease, LeaseLost
+from tenantry_operator.live import Live
+from tenantry_operator.plan import names
+from tenantry_operator.plan.desired import Platform, split_image
+from tenantry_operator.queue import Lane, WorkQueue
+from tenantry_operator.reconcile import Reconciler
+from tenantry_operator.render import HelmRenderer, RenderError
+from tenantry_operator.resync import Resync
+from tenantry_operator.watch import Intake, watch
+
+log = logging.getLogger(__name__)
+
+#: Seconds that reconciles under way get to end after SIGTERM; one takes less than a second.
+DRAIN = 15.0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(
+        prog="tenantry operator", description="Reconcile Tenants into namespaces, keys and endpoints."
+    )
+    add = options.add_argument
+    add("--namespace", default="tenantry-system", help="the platform's own namespace: Lease, credentials (%(default)s)")
+    add("--kubeconfig", type=Path, help="default: $KUBECONFIG, the pod's service account, ~/.kube/config")
+    add("--chart", type=Path, default=Path("/usr/share/tenantry/charts/tenant"), help="the tenant chart (%(default)s)")
+    add("--tenant-image", help="image of the tenants' pods, with tag or digest")
+    add("--tenant-image-pull-policy", default="IfNotPresent", choices=["Always", "IfNotPresent", "Never"])
+    add(
+        "--public-url-template",
+        default="http://127.0.0.1:{nodePort}/v1",
+        help="endpoint of tenants with a node port; {nodePort}, {tenant} and {namespace} are filled in (%(default)s)",
+    )
+    add("--tenant-role", default="tenantry-operator-tenant", help="ClusterRole for our work in tenant namespaces")
+    add("--service-account", default="tenantry-operator", help="our own ServiceAccount, in --namespace")
+    add("--lease-name", default="tenantry-operator")
+    add("--listen", default="0.0.0.0", help="address of /healthz, /readyz and /metrics (%(default)s)")  # noqa: S104
+    add("--port", type=int, default=8081, help="port of the same; 0 takes a free one and logs it (%(default)s)")
+    add("--workers", type=int, default=16, help="tenants worked on at a time (%(default)s)")
+    add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    mode = options.add_mutually_exclusive_group()
+    mode.add_argument(
+        "--release-all",
+        action="store_true",
+        help="before an uninstall: stop the running operator, take our finalizer from every Tenant, and end",
+    )
+    mode.add_argument("--apply-crds", action="store_true", help="before an upgrade: apply our CRDs, and end")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the operator; returns its exit status: 0 stopped as told, 1 failed, 2 wrong usage."""
+    options = parser()
+    arguments = options.parse_args(argv)
+    if not (arguments.release_all or arguments.apply_crds or arguments.tenant_image):
+        options.error("--tenant-image is required: the image that tenants' pods run, for example tenantry:1.0")
+    logs.configure(arguments.log_level)
+    try:
+        return asyncio.run(_run(arguments))
+    except (errors.KubeError, RenderError, OSError, ValueError) as error:
+        log.error("%s", error)
+        return 1
+
+
+async def _run(arguments: argparse.Namespace) -> int:
+    access = config.load(arguments.kubeconfig)
+    identity = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+    # The Lease has a client of its own: its renewals must not wait behind the writes that it guards.
+    async with Client(access, manager=names.FIELD_MANAGER, request_timeout=4.0) as plain:
+        if arguments.apply_crds:
+            await maintenance.apply_crds(plain)
+            return 0
+        if arguments.release_all:
+            await maintenance.release_all(plain, arguments.namespace, arguments.lease_name, identity)
+            return 0
+        lease = Lease(plain, namespace=arguments.namespace, name=arguments.lease_name, identity=identity)
+        client = Client(access, manager=names.FIELD_MANAGER, observe=metrics.observe_call, may_write=lease.holds)
+        async with client:
+            return await _operate(arguments, access, client, lease)
+
+
+async def _operate(arguments: argparse.Namespace, access: config.Access, client: Client, lease: Lease) -> int:
+    repository, tag = split_image(arguments.tenant_image)
+    platform = Platform(
+        namespace=arguments.namespace,
+        image_repository=repository,
+        image_tag=tag,
+        image_pull_policy=arguments.tenant_image_pull_policy,
+        public_url_template=arguments.public_url_template,
+        tenant_role=arguments.tenant_role,
+        service_account=arguments.service_account,
+    )
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    vitals = probes.Vitals()
+    runner = await probes.serve(vitals, host=arguments.listen, port=arguments.port)
+    renderer = HelmRenderer(arguments.chart)
+    try:
+        await renderer.start()
+        vitals.started = True
+        log.info("standing by", extra={"identity": lease.identity, "port": runner.addresses[0][1]})
+        if not await _unless(stop, lease.acquire()):
+            return 0
+        log.info("leading", extra={"identity": lease.identity})
+        return await _lead(arguments, access, client, lease, renderer, platform, vitals, stop)
+    finally:
+        await lease.release()
+        await renderer.close()
+        await runner.cleanup()
+
+
+async def _lead(
+    arguments: argparse.Namespace,
+    access: config.Access,
+    client: Client,
+    lease: Lease,
+    renderer: HelmRenderer,
+    platform: Platform,
+    vitals: probes.Vitals,
+    stop: asyncio.Event,
+) -> int:
+    live = Live()
+    recorder = Recorder(client, controller="tenantry.dev/operator", instance=lease.identity)
+    reconciler = Reconciler(client=client, live=live, renderer=renderer, recorder=recorder, platform=platform)
+    queue = WorkQueue(reconciler.reconcile, workers=arguments.workers)
+    intake = Intake(live, queue)
+    vitals.leading, vitals.oldest_wait, vitals.watch_age = True, queue.oldest_wait, intake.age
+    metrics.LEADING.set(1)
+
+    def notify(tenant: str, lane: Lane, pause: float) -> None:
+        if pause:
+            queue.add_later(tenant, lane, pause)
+        else:
+            queue.add(tenant, lane)
+
+    resync = Resync(client, live, notify, platform_namespace=platform.namespace)
+
+    async def read_and_work() -> None:
+        await resync.everything()  # before anybody is judged: what is not read yet would look like drift
+        vitals.synced = True
+        log.info("synced", extra={"tenants": len(live.tenants)})
+        async with asyncio.TaskGroup() as group:
+            group.create_task(queue.run())
+            group.create_task(resync.forever())
+            group.create_task(
+                watch(
+                    access,
+                    intake,
+                    platform_namespace=platform.namespace,
+                    lease=lease.name,
+                    started=lambda: _stop_on_signals(stop),
+                )
+            )
+
+    tasks = [asyncio.create_task(lease.keep()), asyncio.create_task(read_and_work())]
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            log.info("stopping")
+            await queue.drain(DRAIN)
+            return 0
+        return _verdict(tasks)
+    finally:
+        for task in [*tasks, stopping]:
+            task.cancel()
+        await asyncio.gather(*tasks, stopping, return_exceptions=True)
+        metrics.LEADING.set(0)
+
+
+def _verdict(tasks: Sequence[asyncio.Task[None]]) -> int:
+    for task in tasks:
+        error = task.exception() if task.done() else None
+        if isinstance(error, LeaseLost):
+            log.error("%s; this process ends, another takes over", error)
+        elif error is not None:
+            log.error("cannot go on: %s", error, exc_info=error)
+    return 1
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[object, object, None]) -> bool:
+    """Run ``work`` to its end, or until ``stop``; whether it came to its end."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            await working
+            return True
+        return False
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task

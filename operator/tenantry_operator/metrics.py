@@ -1,0 +1,71 @@
+"""What the operator says about itself, in Prometheus terms. Every label set is closed.
+
+One registry for the process, filled where things happen; ``main`` serves it.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+PlatformCollector(registry=REGISTRY)
+
+RECONCILE_SECONDS = Histogram(
+    "tenantry_reconcile_duration_seconds",
+    "Time for one reconcile, by how it ended.",
+    ["result"],  # ok, failed
+    buckets=(0.001, 0.005, 0.02, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+    registry=REGISTRY,
+)
+QUEUE_DEPTH = Gauge("tenantry_queue_depth", "Keys that wait for a worker, by lane.", ["lane"], registry=REGISTRY)
+QUEUE_WAIT_SECONDS = Histogram(
+    "tenantry_queue_wait_seconds",
+    "Time from when a key was due until a worker took it.",
+    ["lane"],
+    buckets=(0.001, 0.01, 0.1, 0.5, 1, 5, 15, 60, 300),
+    registry=REGISTRY,
+)
+QUEUE_OLDEST_SECONDS = Gauge(
+    "tenantry_queue_oldest_seconds", "How long the oldest due key has been waiting.", registry=REGISTRY
+)
+QUEUE_RETRIES = Counter("tenantry_queue_retries_total", "Reconciles that failed and were put off.", registry=REGISTRY)
+QUEUE_PARKED = Gauge("tenantry_queue_parked", "Keys whose circuit is open after many failures.", registry=REGISTRY)
+
+API_CALLS = Counter(
+    "tenantry_kube_requests_total",
+    "Requests to the API server, by verb, kind and status code (0: no answer).",
+    ["verb", "kind", "code"],
+    registry=REGISTRY,
+)
+API_SECONDS = Histogram(
+    "tenantry_kube_request_duration_seconds",
+    "Time for one request to the API server.",
+    ["verb"],
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30),
+    registry=REGISTRY,
+)
+
+DRIFT = Counter("tenantry_drift_corrected_total", "Tenants whose objects were put back.", registry=REGISTRY)
+READY_SECONDS = Histogram(
+    "tenantry_time_to_ready_seconds",
+    "Time from the creation of a Tenant until it was Ready for the first time.",
+    buckets=(1, 2, 3, 5, 8, 13, 21, 34, 55, 90, 180, 600),
+    registry=REGISTRY,
+)
+LEADING = Gauge("tenantry_leading", "1 while this process holds the Lease.", registry=REGISTRY)
+WATCH_EVENTS = Counter(
+    "tenantry_watch_events_total",
+    "Watch events, by kind and whether they were news.",
+    ["kind", "news"],
+    registry=REGISTRY,
+)
+WATCH_AGE_SECONDS = Gauge(
+    "tenantry_watch_age_seconds", "Time since anything arrived from the watches.", registry=REGISTRY
+)
+
+
+def observe_call(verb: str, kind: str, code: int, seconds: float) -> None:
+    """Count one request to the API server."""
+    API_CALLS.labels(verb, kind, str(code)).inc()
+    API_SECONDS.labels(verb).observe(seconds)

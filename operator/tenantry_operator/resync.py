@@ -1,0 +1,121 @@
+"""Complete lists, read into ``Live``: before the first reconcile, and now and then against what watches may miss.
+
+A watch that was cut off and starts from a new list does not tell what went away in between; a list does. So a missed
+event costs at most a period, whatever the reason. All of it is reads, and what has not changed wakes nobody.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from tenantry_operator.apply.kinds import WATCHED
+from tenantry_operator.kube.client import Client
+from tenantry_operator.kube.errors import KubeError
+from tenantry_operator.kube.resources import DEPLOYMENTS, SECRETS, Resource
+from tenantry_operator.live import Credential, Live, read_tenant
+from tenantry_operator.plan import names
+from tenantry_operator.plan.observed import Child, LiveDeployment, LiveMeta, LiveObject, child, version
+from tenantry_operator.queue import Lane
+from tenantry_operator.reconcile import TENANTS, TIERS
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Seconds between two complete lists, each ± 20 % so that two operators of two clusters do not beat in time.
+PERIOD = 600.0
+#: Seconds over which the tenants are spread when all of them are to be looked at.
+SPREAD = 300.0
+
+Notify = Callable[[str, Lane, float], None]
+
+
+class CredentialSecret(msgspec.Struct, frozen=True):
+    """A credentials Secret; its content is looked at and dropped."""
+
+    metadata: LiveMeta
+    data: dict[str, str] = {}
+
+    def facts(self) -> Credential:
+        """What is kept of it."""
+        meta = self.metadata
+        usable = bool(self.data.get(names.SECRET_FIELD))
+        return Credential(meta.name, meta.uid, version(meta.resource_version), usable)
+
+
+class Resync:
+    """Reads everything. ``notify(tenant, lane, pause)`` is called for whom something was news."""
+
+    def __init__(self, client: Client, live: Live, notify: Notify, *, platform_namespace: str) -> None:
+        self._client, self._live, self._notify = client, live, notify
+        self._platform_namespace = platform_namespace
+
+    async def everything(self) -> None:
+        """Read all kinds, children first: a Tenant must not be judged by children that are not read yet."""
+        await asyncio.gather(*(self._children(resource) for resource in WATCHED), self._tiers(), self._credentials())
+        await self._tenants()
+
+    async def forever(self) -> None:
+        """Once more each period, and each tenant once per period even if nothing was news. Runs until cancelled."""
+        while True:
+            await asyncio.sleep(PERIOD * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+            try:
+                await self.everything()
+            except KubeError as error:
+                log.warning("resync put off: %s", error)
+            for name in self._live.tenants:
+                self._notify(name, Lane.RESYNC, random.uniform(0, SPREAD))  # noqa: S311
+
+    async def _children(self, resource: Resource) -> None:
+        into: type[LiveObject | LiveDeployment] = LiveDeployment if resource is DEPLOYMENTS else LiveObject
+        found: list[Child] = []
+        as_of = 0
+        async for page in self._client.pages(resource, labels=names.MANAGED_SELECTOR, into=into):
+            found += [child(resource.group_kind, live) for live in page.items]
+            as_of = version(page.metadata.resource_version)
+        for tenant in self._live.replace_kind(resource.group_kind, found, as_of):
+            self._notify(tenant, Lane.PROGRESS, 0.0)
+
+    async def _tiers(self) -> None:
+        present = set()
+        async for page in self._client.pages(TIERS, into=dict[str, object]):
+            for raw in page.items:
+                name = self._live.put_tier(raw)
+                present.add(_name(raw))
+                for tenant in self._live.tenants_of_tier(name) if name else ():
+                    self._notify(tenant, Lane.CHANGE, 0.0)
+        for name in set(self._live.tiers) - present:
+            self._live.drop_tier(name)
+
+    async def _credentials(self) -> None:
+        listed = await self._client.list(
+            SECRETS,
+            namespace=self._platform_namespace,
+            labels=names.CREDENTIALS_SELECTOR,
+            into=CredentialSecret,
+        )
+        for secret in listed:
+            if self._live.put_credential(secret.facts()):
+                for tenant in self._live.tenants_using(secret.metadata.name):
+                    self._notify(tenant, Lane.CHANGE, 0.0)
+        for name in set(self._live.credentials) - {secret.metadata.name for secret in listed}:
+            self._live.drop_credential(name)
+
+    async def _tenants(self) -> None:
+        present = set()
+        async for page in self._client.pages(TENANTS, into=dict[str, object]):
+            for raw in page.items:
+                record = read_tenant(raw)
+                present.add(record.meta.name)
+                if self._live.put_tenant(record):
+                    self._notify(record.meta.name, Lane.RESYNC, 0.0)
+        for name in set(self._live.tenants) - present:
+            self._live.drop_tenant(name, self._live.tenants[name].meta.uid)
+
+
+def _name(raw: dict[str, object]) -> str:
+    return msgspec.convert(raw["metadata"], LiveMeta).name
