@@ -175,8 +175,8 @@ def decode(document: bytes) -> Policy:
     try:
         policy = _decoder.decode(document)
     except msgspec.ValidationError as error:
-        problem, _, path = str(error).rpartition(" - at `")
-        raise PolicyError(path.rstrip("`") or "$", problem or str(error)) from error
+        problem, _, path = str(error).partition(" - at `")
+        raise PolicyError(path.rstrip("`") or "$", problem) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise PolicyError("$", f"not JSON ({error}); the file must hold one policy document") from error
     _check(policy)

@@ -13,8 +13,6 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tenantry_service.errors import ErrorType
-
 #: Bounds in seconds of OpenTelemetry's ``gen_ai.client.operation.duration``.
 DURATION_BOUNDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 #: Bounds in seconds of ``gen_ai.server.time_to_first_token``, and the tail that reasoning models need.
@@ -55,7 +53,8 @@ class Series:
     __slots__ = ("cached_tokens", "duration", "ended", "first_byte", "input_tokens", "nano_usd", "output_tokens")
 
     def __init__(self) -> None:
-        self.ended: dict[ErrorType, int] = {}
+        #: By the value of :class:`tenantry_service.errors.ErrorType`.
+        self.ended: dict[str, int] = {}
         self.duration = Histogram(DURATION_BOUNDS)
         self.first_byte = Histogram(FIRST_BYTE_BOUNDS)
         self.input_tokens = 0
@@ -125,7 +124,7 @@ class Telemetry(Collector):
         for (operation, model), series in self._series.items():
             labels = [operation, model]
             for error_type, count in series.ended.items():
-                ended.add_metric([*labels, error_type.value], count)
+                ended.add_metric([*labels, error_type], count)
             tokens.add_metric([*labels, "input"], series.input_tokens)
             tokens.add_metric([*labels, "cached_input"], series.cached_tokens)
             tokens.add_metric([*labels, "output"], series.output_tokens)

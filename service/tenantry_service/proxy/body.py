@@ -58,11 +58,11 @@ def inspect_chat(body: bytes) -> Chat | ApiError:
     try:
         return _chat_decoder.decode(body)
     except msgspec.ValidationError as error:
-        problem, _, path = str(error).rpartition(" - at `$.")
+        problem, _, path = str(error).partition(" - at `$.")
         field = path.rstrip("`") or None
         if field is None and "`model`" in str(error):
             return errors.malformed("you must provide a model parameter", param="model")
-        return errors.malformed(f"Invalid value for '{field or 'body'}': {problem or error}.", param=field)
+        return errors.malformed(f"Invalid value for '{field or 'body'}': {problem}.", param=field)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return errors.malformed(
             f"We could not parse the JSON body of your request: {error}. Send a JSON object encoded as UTF-8."

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from tenantry_service.limits.limiter import Decision
 from tenantry_service.proxy.engine import Engine
-from tenantry_service.proxy.exchange import WAITS_FOR, Exchange, State
+from tenantry_service.proxy.exchange import Exchange, State
 from tenantry_service.proxy.messages import (
     AbortClient,
     ClientHead,
@@ -116,7 +116,7 @@ class Call:
 
     def due(self) -> None:
         """The deadline has passed."""
-        timer = WAITS_FOR.get(self._state)
+        timer = self._state.timer
         self.deadline = NEVER
         if timer is not None:
             self.timer(timer)
@@ -229,8 +229,8 @@ class Call:
                 self._client.send(command.head, command.data, last=command.last)
 
     def _arm(self) -> None:
-        timer = WAITS_FOR.get(self._state)
-        self.deadline = NEVER if timer is None else time.monotonic() + self._engine.timeouts[timer]
+        timer = self._state.timer
+        self.deadline = NEVER if timer is None else time.monotonic() + self._engine.seconds[timer.value]
 
     def _count_ours(self) -> None:
         if self._since:

@@ -63,7 +63,8 @@ class Engine:
         self.ledger = ledger
         self.telemetry = telemetry
         self.upstreams = upstreams
-        self.timeouts = {**TIMEOUTS, **timeouts}
+        #: Timeouts by the timer's value: hashing an enum member costs more than everything else around a timer.
+        self.seconds = {timer.value: seconds for timer, seconds in {**TIMEOUTS, **timeouts}.items()}
         self.draining = False
         self.connections: set[Swept] = set()
         self._set_date()
@@ -147,7 +148,7 @@ class Engine:
                 target.served,
                 target.endpoint.name,
                 exchange.status,
-                exchange.error_type,
+                exchange.error_type.value,
                 exchange.streamed,
                 usage.input,
                 usage.cached_input,
@@ -178,7 +179,8 @@ class Engine:
         if not self.telemetry.in_flight:
             self._idle.set()
         series = self.telemetry.series(exchange.operation, exchange.model_label)
-        series.ended[exchange.error_type] = series.ended.get(exchange.error_type, 0) + 1
+        error_type = exchange.error_type.value
+        series.ended[error_type] = series.ended.get(error_type, 0) + 1
         series.duration.observe(seconds)
         if first_byte is not None:
             series.first_byte.observe(first_byte)

@@ -14,9 +14,10 @@ from tenantry_service import errors, pricing
 from tenantry_service.errors import ApiError, ErrorType
 from tenantry_service.limits.buckets import Dimension, Refusal, Reservation
 from tenantry_service.limits.limiter import Decision, Unknown
-from tenantry_service.pricing import NO_USAGE, Usage
+from tenantry_service.pricing import Usage
+from tenantry_service.proxy import answers, headers, models, routes
 from tenantry_service.proxy import body as bodies
-from tenantry_service.proxy import headers, models, routes
+from tenantry_service.proxy.answers import NOTHING_USED, Answer, Used
 from tenantry_service.proxy.body import Chat, Estimate
 from tenantry_service.proxy.messages import (
     ABORT_CLIENT,
@@ -37,55 +38,45 @@ from tenantry_service.proxy.messages import (
 )
 from tenantry_service.proxy.routes import Plan, Route
 from tenantry_service.proxy.snapshot import OTHER_MODEL, Caller, Endpoint, Snapshot, Target
-from tenantry_service.proxy.sse import ChatStreamMeter
-from tenantry_service.proxy.usage import AnswerMeter
 
 #: nginx's word for a request whose client left before there was a status.
 CLIENT_CLOSED_REQUEST = 499
 
 
 class State(enum.Enum):
-    """Where an exchange is."""
+    """Where an exchange is, and the timer that runs there. It starts anew with every byte of request and answer."""
 
-    NEW = "new"
-    RECEIVING = "receiving"
-    RESERVING = "reserving"
-    ABANDONED = "abandoned"
-    CONNECTING = "connecting"
-    WAITING = "waiting"
-    ANSWERING = "answering"
-    DONE = "done"
+    NEW = ("new", None)
+    RECEIVING = ("receiving", Timer.REQUEST_BODY)
+    RESERVING = ("reserving", None)
+    ABANDONED = ("abandoned", None)
+    CONNECTING = ("connecting", Timer.CONNECT)
+    WAITING = ("waiting", Timer.FIRST_BYTE)
+    ANSWERING = ("answering", Timer.IDLE)
+    DONE = ("done", None)
 
-
-#: The timer that runs in a state; it starts anew with every byte of the request and of the answer.
-WAITS_FOR = {
-    State.RECEIVING: Timer.REQUEST_BODY,
-    State.CONNECTING: Timer.CONNECT,
-    State.WAITING: Timer.FIRST_BYTE,
-    State.ANSWERING: Timer.IDLE,
-}
+    def __init__(self, label: str, timer: Timer | None) -> None:
+        self.label = label
+        self.timer = timer
 
 
 class Exchange:
     """See the module. The public attributes tell how it went, for metrics and ledger."""
 
     __slots__ = (
+        "_answer",
         "_body",
-        "_buffer",
         "_chat",
+        "_client_head",
         "_estimate",
-        "_framed_head",
         "_head",
         "_head_sent",
-        "_meter",
         "_parameter",
         "_request_id_line",
         "_reservation",
         "_size",
         "_snapshot",
-        "_stream",
         "_target",
-        "_unbilled",
         "caller",
         "error_type",
         "request_id",
@@ -112,16 +103,12 @@ class Exchange:
         self._target: Target | None = None
         self._estimate: Estimate | None = None
         self._reservation: Reservation | None = None
-        self._framed_head: ClientHead | None = None
+        self._client_head: ClientHead | None = None
         self._head_sent = False
-        self._stream: ChatStreamMeter | None = None
-        self._meter: AnswerMeter | None = None
-        self._buffer: list[bytes] | None = None
-        #: The upstream answered with an error: it did no work that anybody pays for.
-        self._unbilled = False
+        self._answer: Answer | None = None
 
     def __repr__(self) -> str:
-        return f"<Exchange {self.request_id} {self.state.value}>"
+        return f"<Exchange {self.request_id} {self.state.label}>"
 
     # What the metrics and the ledger read.
 
@@ -143,12 +130,14 @@ class Exchange:
     @property
     def streamed(self) -> bool:
         """Whether the answer was an event stream."""
-        return self._stream is not None
+        return self._answer is not None and self._answer.streamed
 
     # Events from the client.
 
     def on_request(self, head: RequestHead, now: float, *, draining: bool, ledger_full: bool) -> Commands:
         """The head of the request; ``now`` in Unix seconds."""
+        if self.state is not State.NEW:
+            return ()
         self._head = head
         if draining:
             return self._refuse(errors.DRAINING)
@@ -191,7 +180,6 @@ class Exchange:
             case Plan.CHAT:
                 return self._ask_for_chat()
             case Plan.MODEL_LIST:
-                self._buffer = []
                 return self._open(view.primary, self._head, b"")
             case Plan.MODEL:
                 target = view.find(self._parameter)
@@ -225,7 +213,7 @@ class Exchange:
         if self.state is State.ABANDONED:
             if isinstance(decision, Reservation):
                 self._reservation = decision
-            return self._end(self._settle(NO_USAGE, exact=True))
+            return self._end(self._settle(NOTHING_USED))
         if self.state is not State.RESERVING:
             return ()
         if isinstance(decision, Unknown):
@@ -263,57 +251,34 @@ class Exchange:
         lines = headers.client_lines(head.headers) + self._request_id_line
         if self._reservation is not None:
             lines += headers.rate_limit_lines(self._reservation.standing)
-        length = head.content_length
-        if head.status >= 300:
-            self._unbilled = True
-            self._buffer = None
-        elif self._reservation is not None:
-            encoding, media_type = _media(head)
-            if encoding not in (b"", b"identity"):
-                pass  # Unreadable in spite of what we asked for: settled at the estimate.
-            elif media_type == b"text/event-stream":
-                assert self._chat is not None
-                strip = not self._chat.wants_usage
-                self._stream = ChatStreamMeter(strip_usage=strip)
-                length = None
-            else:
-                self._meter = AnswerMeter()
-        self._framed_head = ClientHead(head.status, lines, length)
+        assert self.route is not None
+        assert self.caller is not None
+        wants_usage = self._chat is not None and self._chat.wants_usage
+        self._answer = answers.choose(self.route.plan, head, self.caller.view, wants_usage=wants_usage)
+        # A stream may lose or gain an event on its way.
+        length = None if self._answer.streamed else head.content_length
+        self._client_head = ClientHead(head.status, lines, length)
         return ()
 
     def on_upstream_data(self, data: bytes) -> Commands:
         """Bytes of the answer's body."""
         if self.state is not State.ANSWERING:
             return ()
-        if self._stream is not None:
-            data = self._stream.feed(data)
-            if not data:
-                return ()
-        elif self._meter is not None:
-            self._meter.feed(data)
-        elif self._buffer is not None:
-            self._buffer.append(data)
-            self._size += len(data)
-            if self._size > models.MAX_LIST_BYTES:
-                return (CLOSE_UPSTREAM, *self._fail(errors.UPSTREAM_INVALID, exact=True))
-            return ()
-        return (ToClient(data, self._take_head()),)
+        assert self._answer is not None
+        out = self._answer.feed(data)
+        return (ToClient(out, self._take_head()),) if out else ()
 
     def on_upstream_end(self, framed: bool) -> Commands:
         """The answer is complete. ``framed`` is False if only the end of the connection says so."""
         if self.state is not State.ANSWERING:
             return ()
-        if self._buffer is not None:
-            assert self.caller is not None
-            answer = models.filter_list(b"".join(self._buffer), self.caller.view)
-            if answer is None:
-                return self._fail(errors.UPSTREAM_INVALID, exact=True)
-            return self._finish(answer, ClientHead(200, self._local_lines(), len(answer)))
-        rest = b""
-        if self._stream is not None:
-            rest = self._stream.finish()
-            if not framed and not self._stream.done:
-                return self._break_off(errors.UPSTREAM_INTERRUPTED, rest)
+        assert self._answer is not None
+        rest = self._answer.finish()
+        if rest is None:
+            return self._fail(errors.UPSTREAM_INVALID, exact=True)
+        if self._answer.streamed and not framed and not self._answer.said_all:
+            # The rest is half an event; the one of ours that follows must stand on clean ground.
+            return self._break_off(errors.UPSTREAM_INTERRUPTED)
         return self._finish(rest, self._take_head())
 
     def on_upstream_gone(self, gone: Gone) -> Commands:
@@ -337,7 +302,7 @@ class Exchange:
             return self._stop(errors.DRAINING, errors.DRAIN_DEADLINE)
         if timer is Timer.CLIENT_STALLED:
             return self._give_up(ErrorType.CALLER_TOO_SLOW, (ABORT_CLIENT,))
-        if timer is not WAITS_FOR.get(self.state):
+        if timer is not self.state.timer:
             return ()
         match timer:
             case Timer.REQUEST_BODY:
@@ -387,25 +352,23 @@ class Exchange:
 
     def _fail(self, error: ApiError, *, exact: bool) -> Commands:
         """An error of ours before the client got anything. ``exact``: the upstream surely did no work."""
-        if self._head_sent:
-            return self._break_off(error)
-        if exact:
-            return self._end((*self._refusal(error), *self._settle(NO_USAGE, exact=True)))
-        return self._end((*self._refusal(error), *self._settle_counted()))
+        refusal = self._refusal(error)
+        return self._end((*refusal, *self._settle(NOTHING_USED if exact else self._used())))
 
-    def _break_off(self, error: ApiError, rest: bytes = b"") -> Commands:
+    def _break_off(self, error: ApiError) -> Commands:
         """The answer ends before its end: by an error event in a stream, or by cutting the connection."""
-        if self._stream is None and not self._head_sent:
-            return self._fail(error, exact=False)
-        if self._stream is not None and self._stream.done:
+        assert self._answer is not None
+        if self._answer.said_all:
             # The stream had said its last word; only the connection was not closed properly.
-            return self._finish(self._stream.finish() or rest, self._take_head())
-        settled = self._settle_counted()
+            return self._finish(self._answer.finish() or b"", self._take_head())
+        if not self._answer.streamed and not self._head_sent:
+            return self._fail(error, exact=False)
+        settled = self._settle(self._used())
         self.error_type = error.error_type
-        if self._stream is None:
+        ending = self._answer.ending(error)
+        if ending is None:
             return self._end((ABORT_CLIENT, *settled))
-        event = rest + self._stream.abort() + error.sse_event()
-        return self._end((ToClient(event, self._take_head(), last=True), *settled))
+        return self._end((ToClient(ending, self._take_head(), last=True), *settled))
 
     def _give_up(self, error_type: ErrorType, first: tuple[Command, ...]) -> Commands:
         """The client is lost, or as good as lost."""
@@ -421,17 +384,18 @@ class Exchange:
                 return self._end(first)
             case State.CONNECTING:
                 self.error_type = error_type
-                return self._end((*first, CLOSE_UPSTREAM, *self._settle(NO_USAGE, exact=True)))
+                return self._end((*first, CLOSE_UPSTREAM, *self._settle(NOTHING_USED)))
             case _:
-                if self._stream is None or not self._stream.done:
+                if self._answer is None or not self._answer.said_all:
                     self.error_type = error_type
-                return self._end((*first, CLOSE_UPSTREAM, *self._settle_counted()))
+                return self._end((*first, CLOSE_UPSTREAM, *self._settle(self._used())))
 
     def _finish(self, rest: bytes, head: ClientHead | None) -> Commands:
         """The answer is complete."""
         if head is not None:
             self.status = head.status
-        return self._end((ToClient(rest, head, last=True), *self._settle_counted()))
+        settled = () if self._reservation is None else self._settle(self._used())
+        return self._end((ToClient(rest, head, last=True), *settled))
 
     def _end(self, commands: tuple[Command, ...]) -> Commands:
         self.state = State.DONE
@@ -439,7 +403,7 @@ class Exchange:
         return commands
 
     def _take_head(self) -> ClientHead | None:
-        head, self._framed_head = self._framed_head, None
+        head, self._client_head = self._client_head, None
         if head is not None:
             self._head_sent = True
             self.status = head.status
@@ -447,33 +411,21 @@ class Exchange:
 
     # Settling.
 
-    def _settle_counted(self) -> tuple[Command, ...]:
-        """Settle at what the upstream said, or else at what passed by: the estimated input, the counted output."""
-        if self._reservation is None:
-            return ()
-        if self._stream is not None:
-            if self._stream.usage is not None:
-                return self._settle(self._stream.usage, exact=True, raw=self._stream.raw_usage)
-            return self._settle(self._counted(self._stream.counted_output), exact=False)
-        if self._unbilled:
-            return self._settle(NO_USAGE, exact=True)
-        found = None if self._meter is None else self._meter.finish()
-        if found is not None:
-            return self._settle(found[0], exact=True, raw=found[1])
-        return self._settle(self._counted(0), exact=False)
+    def _used(self) -> Used:
+        """What the upstream said was used, or else what passed by: the estimated input and the counted output."""
+        used = answers.UNKNOWN_USE if self._answer is None else self._answer.used()
+        if used.exact or self._estimate is None:
+            return used
+        return Used(Usage(self._estimate.input_tokens, used.usage.output), exact=False)
 
-    def _counted(self, output: int) -> Usage:
-        assert self._estimate is not None
-        return Usage(self._estimate.input_tokens, output)
-
-    def _settle(self, usage: Usage, *, exact: bool, raw: bytes | None = None) -> tuple[Command, ...]:
+    def _settle(self, used: Used) -> tuple[Command, ...]:
         reservation, self._reservation = self._reservation, None
         if reservation is None:
             return ()
         assert self.caller is not None
         assert self._target is not None
-        cost = pricing.price(usage, self._target.price.rates)
-        return (Settle(self.caller.view.policy, reservation, usage, exact, cost, raw),)
+        cost = pricing.price(used.usage, self._target.price.rates)
+        return (Settle(self.caller.view.policy, reservation, used.usage, used.exact, cost, used.raw),)
 
     def _local_lines(self) -> bytes:
         return b"content-type: application/json\r\n" + self._request_id_line
@@ -484,17 +436,6 @@ def _authorization(head: RequestHead) -> bytes | None:
         if name == b"authorization":
             return value
     return None
-
-
-def _media(head: ResponseHead) -> tuple[bytes, bytes]:
-    """Content encoding and media type of an answer."""
-    encoding = media_type = b""
-    for name, value in head.headers:
-        if name == b"content-type":
-            media_type = value.partition(b";")[0].strip().lower()
-        elif name == b"content-encoding":
-            encoding = value.strip().lower()
-    return encoding, media_type
 
 
 def _limit_error(refusal: Refusal) -> ApiError:

@@ -36,12 +36,12 @@ class ResponseHead(Struct, frozen=True, gc=False):
 class Timer(enum.Enum):
     """What an exchange may wait for too long. The first four depend on its state, the others come from outside."""
 
-    REQUEST_BODY = "request_body"
-    CONNECT = "connect"
-    FIRST_BYTE = "first_byte"
-    IDLE = "idle"
-    CLIENT_STALLED = "client_stalled"
-    DRAIN = "drain"
+    REQUEST_BODY = enum.auto()
+    CONNECT = enum.auto()
+    FIRST_BYTE = enum.auto()
+    IDLE = enum.auto()
+    CLIENT_STALLED = enum.auto()
+    DRAIN = enum.auto()
 
 
 class Gone(enum.Enum):

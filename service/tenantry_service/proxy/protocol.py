@@ -153,7 +153,7 @@ class ClientConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client reads too slowly."""
         self._write_paused = True
-        self._deadline = self._loop.time() + self.engine.timeouts[Timer.CLIENT_STALLED]
+        self._deadline = self._loop.time() + self.engine.seconds[Timer.CLIENT_STALLED.value]
         if isinstance(self._call, Call):
             self._call.pause()
 

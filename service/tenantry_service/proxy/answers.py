@@ -1,0 +1,160 @@
+"""The kinds of answers that an upstream gives, and what is done with each while it passes. Pure.
+
+A new kind (another stream format, binary) is a new class here and a line in :func:`choose`.
+"""
+
+from typing import NamedTuple
+
+from tenantry_service.errors import ApiError
+from tenantry_service.pricing import NO_USAGE, Usage
+from tenantry_service.proxy import models
+from tenantry_service.proxy.messages import ResponseHead
+from tenantry_service.proxy.routes import Plan
+from tenantry_service.proxy.snapshot import TenantView
+from tenantry_service.proxy.sse import ChatStreamMeter
+from tenantry_service.proxy.usage import AnswerMeter
+
+
+class Used(NamedTuple):
+    """What an answer used. Not ``exact``: counted by us, and without the input."""
+
+    usage: Usage
+    exact: bool
+    raw: bytes | None = None
+
+
+NOTHING_USED = Used(NO_USAGE, exact=True)
+UNKNOWN_USE = Used(NO_USAGE, exact=False)
+
+
+class Answer:
+    """Passes every byte and cannot tell what was used: what we cannot read."""
+
+    #: An event stream, which can be ended by an event of ours.
+    streamed = False
+
+    def feed(self, data: bytes) -> bytes:
+        """More of the answer came; returns what the client gets now."""
+        return data
+
+    def finish(self) -> bytes | None:
+        """The answer is complete; returns the rest for the client, None if it is no valid answer."""
+        return b""
+
+    @property
+    def said_all(self) -> bool:
+        """The answer says of itself that it is complete, whatever happens to the connection."""
+        return False
+
+    def used(self) -> Used:
+        """What was used up to now."""
+        return UNKNOWN_USE
+
+    def ending(self, error: ApiError) -> bytes | None:
+        """The bytes that end the answer early in good order; None if only cutting the connection can."""
+        return None
+
+
+class Unpaid(Answer):
+    """An answer that costs nothing: an upstream's own error or redirection, or what is free of charge."""
+
+    def used(self) -> Used:
+        """Nothing."""
+        return NOTHING_USED
+
+
+class Json(Answer):
+    """One JSON object with its usage."""
+
+    def __init__(self) -> None:
+        self._meter = AnswerMeter()
+
+    def feed(self, data: bytes) -> bytes:
+        """Passes as it came."""
+        self._meter.feed(data)
+        return data
+
+    def used(self) -> Used:
+        """The upstream's word, once the whole object is there."""
+        found = self._meter.finish()
+        return UNKNOWN_USE if found is None else Used(found[0], exact=True, raw=found[1])
+
+
+class ChatStream(Answer):
+    """Server-sent chat chunks."""
+
+    streamed = True
+
+    def __init__(self, *, strip_usage: bool) -> None:
+        self._meter = ChatStreamMeter(strip_usage=strip_usage)
+
+    def feed(self, data: bytes) -> bytes:
+        """Whole events."""
+        return self._meter.feed(data)
+
+    def finish(self) -> bytes:
+        """What was held of an unfinished event."""
+        return self._meter.finish()
+
+    @property
+    def said_all(self) -> bool:
+        """``[DONE]`` was seen."""
+        return self._meter.done
+
+    def used(self) -> Used:
+        """The upstream's word if it came, else what was counted."""
+        if self._meter.usage is not None:
+            return Used(self._meter.usage, exact=True, raw=self._meter.raw_usage)
+        return Used(Usage(output=self._meter.counted_output), exact=False)
+
+    def ending(self, error: ApiError) -> bytes:
+        """An error event."""
+        return self._meter.abort() + error.sse_event()
+
+
+class ModelList(Answer):
+    """The upstream's models, held back until they can be filtered."""
+
+    def __init__(self, view: TenantView) -> None:
+        self._view = view
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Held, up to a bound."""
+        self._size += len(data)
+        if self._size <= models.MAX_LIST_BYTES:
+            self._parts.append(data)
+        return b""
+
+    def finish(self) -> bytes | None:
+        """The list as the tenant may see it."""
+        return None if self._size > models.MAX_LIST_BYTES else models.filter_list(b"".join(self._parts), self._view)
+
+
+def choose(plan: Plan, head: ResponseHead, view: TenantView, *, wants_usage: bool) -> Answer:
+    """The kind of an answer, by its status, its media type and what was asked for."""
+    if head.status >= 300:
+        return Unpaid()
+    match plan:
+        case Plan.MODEL_LIST:
+            return ModelList(view)
+        case Plan.MODEL:
+            return Unpaid()
+        case Plan.CHAT:
+            encoding, media_type = _media(head)
+            if encoding not in (b"", b"identity"):
+                # In spite of the encoding that we asked for.
+                return Answer()
+            return ChatStream(strip_usage=not wants_usage) if media_type == b"text/event-stream" else Json()
+
+
+def _media(head: ResponseHead) -> tuple[bytes, bytes]:
+    """Content encoding and media type of an answer."""
+    encoding = media_type = b""
+    for name, value in head.headers:
+        if name == b"content-type":
+            media_type = value.partition(b";")[0].strip().lower()
+        elif name == b"content-encoding":
+            encoding = value.strip().lower()
+    return encoding, media_type

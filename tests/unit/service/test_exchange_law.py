@@ -1,0 +1,118 @@
+"""The law of an exchange, held against every interruption at every position of every story.
+
+A granted reservation is settled exactly once; the client hears at most one last word and nothing after it; an upstream
+that was opened is either heard to its end, lost, or closed; after the end there is no command.
+"""
+
+from collections.abc import Callable
+
+import pytest
+from tenantry_service.limits.buckets import Dimension, Refusal, Standing
+from tenantry_service.proxy.exchange import State
+from tenantry_service.proxy.messages import Gone, Settle, Timer, ToClient
+
+from tests.unit.service.playbook import (
+    Event,
+    Play,
+    chat_body,
+    client_gone,
+    data,
+    end,
+    head,
+    is_last_word,
+    play,
+    request,
+    reserved,
+    sent,
+    timer,
+    upstream_gone,
+    upstream_head,
+)
+from tests.unit.service.test_exchange import ANSWER, CHUNK_1, CHUNK_2, DONE, SSE, USAGE_CHUNK
+
+CHAT = request(body=chat_body())
+STREAM = request(body=chat_body(stream=True))
+GRANT = reserved()
+REFUSED = reserved(Refusal(Dimension.REQUESTS, 1, 1, 1000, Standing()))
+
+STORIES: dict[str, list[Event]] = {
+    "plain": [*CHAT, GRANT, sent(), upstream_head(200), data(ANSWER), end()],
+    "plain in pieces": [*CHAT, GRANT, sent(), upstream_head(200), data(ANSWER[:9]), data(ANSWER[9:]), end()],
+    "empty answer": [*CHAT, GRANT, sent(), upstream_head(200, "application/json", 0), end()],
+    "upstream error": [*CHAT, GRANT, sent(), upstream_head(500), data(b"{}"), end()],
+    "credential refused": [*CHAT, GRANT, sent(), upstream_head(401), data(b"{}"), end()],
+    "stream": [
+        *STREAM,
+        GRANT,
+        sent(),
+        upstream_head(200, SSE),
+        data(CHUNK_1),
+        data(CHUNK_2[:10]),
+        data(CHUNK_2[10:]),
+        data(USAGE_CHUNK),
+        data(DONE),
+        end(),
+    ],
+    "stream until close": [*STREAM, GRANT, sent(), upstream_head(200, SSE), data(CHUNK_1), end(framed=False)],
+    "refused by limits": [*CHAT, REFUSED],
+    "refused by key": request(head(key=None), chat_body()),
+    "bad body": request(body=b"{"),
+    "models": [*request(head("GET", "/v1/models")), sent(), upstream_head(200), data(b'{"data":[]}'), end()],
+}
+INTRUDERS: dict[str, Event] = {
+    "client gone": client_gone(),
+    "upstream unreachable": upstream_gone(Gone.UNREACHABLE),
+    "upstream interrupted": upstream_gone(Gone.INTERRUPTED),
+    "internal error": lambda e: e.on_internal_error(),
+    **{f"timer {which.name}": timer(which) for which in Timer},
+}
+POSITIONS = [(name, position) for name, story in STORIES.items() for position in range(len(story) + 1)]
+
+
+def check(story: Play, grants: int) -> None:
+    settles = [command for command in story.commands if isinstance(command, Settle)]
+    assert len(settles) == grants
+    words = [command for command in story.commands if isinstance(command, ToClient) or is_last_word(command)]
+    last = [command for command in words if is_last_word(command)]
+    assert len(last) <= 1
+    assert not last or words[-1] is last[0]
+
+
+@pytest.mark.parametrize("intruder", INTRUDERS)
+@pytest.mark.parametrize(("name", "position"), POSITIONS)
+def test_an_interruption_at_any_position_leaves_everything_settled_once(
+    name: str, position: int, intruder: str
+) -> None:
+    story, events = play(), STORIES[name]
+    granted = 0
+
+    def on(event: Event) -> None:
+        nonlocal granted
+        # A limiter only answers what it was asked, and asks are only made before the end.
+        if event in (GRANT, REFUSED) and story.exchange.state not in (State.RESERVING, State.ABANDONED):
+            return
+        granted += event is GRANT
+        ended = story.exchange.state is State.DONE
+        story.on(event)
+        assert not (ended and story.last), "a command after the end"
+
+    for event in events[:position]:
+        on(event)
+    on(INTRUDERS[intruder])
+    # What was under way arrives late; then the client goes, which ends whatever has not ended yet.
+    for event in events[position:]:
+        on(event)
+    on(client_gone())
+    assert story.exchange.state is State.DONE
+    check(story, granted)
+
+
+def _names(pick: Callable[[str], bool]) -> list[str]:
+    return [name for name in STORIES if pick(name)]
+
+
+@pytest.mark.parametrize("name", _names(lambda name: name != "stream until close"))
+def test_every_story_ends_by_itself(name: str) -> None:
+    story = play().on(STORIES[name])
+    assert story.exchange.state is State.DONE
+    check(story, int(GRANT in STORIES[name]))
