@@ -9,10 +9,10 @@ import msgspec
 from msgspec.structs import replace
 
 from tenantry_operator import logs, metrics
-from tenantry_operator.api.conditions import ConditionStatus, Reason
+from tenantry_operator.api.conditions import ConditionType, Reason
 from tenantry_operator.api.meta import API_VERSION, FINALIZER, GROUP, VERSION, namespace_of
 from tenantry_operator.api.resolve import ResolvedSpec
-from tenantry_operator.api.tenant import Tenant, TenantStatus
+from tenantry_operator.api.tenant import Tenant
 from tenantry_operator.apply import applyset, keys, pods
 from tenantry_operator.apply import namespace as namespaces
 from tenantry_operator.apply.kinds import GROUP_KINDS
@@ -161,8 +161,10 @@ class Reconciler:
 
     async def _announce(self, facts: Facts) -> Facts:
         """The first condition of all, so that nobody takes a Tenant without conditions for a finished one (kstatus)."""
-        status = await self._report(facts, Assessment(state=State.UNSEEN, reason=Reason.PROGRESSING))
-        return replace(facts, status=status)
+        record = await self._report(facts, Assessment(state=State.UNSEEN, reason=Reason.PROGRESSING))
+        # A Tenant that has changed meanwhile keeps the old version here, which the next step's test will refuse.
+        same = record.meta.generation == facts.meta.generation
+        return replace(facts, status=record.status, meta=record.meta if same else facts.meta)
 
     async def _prepare(self, facts: Facts) -> Facts:
         raw = await self._client.json_patch(
@@ -204,11 +206,13 @@ class Reconciler:
         assert facts.digest is not None
         values = self._values(facts, spec)
         members = await self._members(facts, spec, values)
+        # What ``_claim`` has applied a moment ago need not be applied again.
+        done = [each for each in facts.children if facts.fresh and each.ref.name == names.OPERATOR_BINDING]
         tied = applyset.ApplySet(self._client, name, facts.children, fresh=facts.fresh)
-        applied = await tied.apply(members)
+        applied = done + await tied.apply([each for each in members if each.ref not in {child.ref for child in done}])
         for each in applied:
             self._live.put_child(each)
-        for each in await tied.prune(applied):
+        for each in await tied.prune(applied, keys={names.key_secret(key.name) for key in spec.keys}):
             self._live.drop_child(name, each.ref, each.uid)
         if had_pods:
             document = desired.policy(name, facts.meta.generation, spec, facts.keys or ())
@@ -268,12 +272,15 @@ class Reconciler:
 
     # The status
 
-    async def _report(self, facts: Facts, assessment: Assessment) -> TenantStatus:
-        """Write the status if it differs from what the API server has, and an Event for each turn that it took."""
-        record = self._live.tenants.get(facts.meta.name)
+    async def _report(self, facts: Facts, assessment: Assessment) -> TenantRecord:
+        """Write the status if it differs from what the API server has, and an Event for each turn that it took.
+
+        Gives the Tenant with the status as it is now.
+        """
+        record = self._live.tenants.get(facts.meta.name) or TenantRecord(facts.meta, facts.status, facts.tenant)
         status = plan_status.report(facts, assessment, self._platform, self._now())
-        if record is None or status == record.status:
-            return status
+        if status == record.status:
+            return record
         body = {
             "apiVersion": API_VERSION,
             "kind": TENANTS.kind,
@@ -283,12 +290,12 @@ class Reconciler:
         try:
             raw = await self._client.apply(TENANTS, facts.meta.name, body, subresource="status", into=dict[str, object])
         except errors.NotFound:
-            return status
-        self._taken(raw)
+            return record  # deleted meanwhile; nobody is left to tell
+        fresh = self._taken(raw)
         for condition in plan_status.turned(record.status, status):
-            bad = (condition.type == "Ready") != (condition.status == ConditionStatus.TRUE)
-            await self._record(facts, condition.reason, condition.message or condition.reason, warning=bad)
-        return status
+            note = condition.message or condition.reason
+            await self._record(facts, condition.reason, note, warning=condition.type != ConditionType.READY)
+        return fresh
 
     def _taken(self, raw: dict[str, object]) -> TenantRecord:
         record = read_tenant(raw)

@@ -19,7 +19,7 @@ import msgspec
 from tenantry_operator import metrics
 from tenantry_operator.apply.kinds import WATCHED
 from tenantry_operator.kube.config import Access
-from tenantry_operator.kube.resources import DEPLOYMENTS, LEASES, SECRETS, Resource
+from tenantry_operator.kube.resources import DEPLOYMENTS, LEASES, NAMESPACES, SECRETS, Resource
 from tenantry_operator.live import Live, read_tenant
 from tenantry_operator.plan import names
 from tenantry_operator.plan.observed import LiveDeployment, LiveObject, child
@@ -86,8 +86,10 @@ class Intake:
         news = self.live.drop_child(seen.tenant, seen.ref, seen.uid) if gone else self.live.put_child(seen)
         if news:
             owner = self.live.tenants.get(seen.tenant)
-            deleting = owner is not None and owner.meta.deletion_timestamp is not None
-            self.queue.add(seen.tenant, Lane.DELETION if deleting else Lane.PROGRESS)
+            if owner is None or owner.meta.deletion_timestamp is None:
+                self.queue.add(seen.tenant, Lane.PROGRESS)
+            elif resource is NAMESPACES:  # what else goes away on the way out is of no interest
+                self.queue.add(seen.tenant, Lane.DELETION)
         return news
 
     def heard(self, kind: str, news: bool) -> None:

@@ -17,7 +17,7 @@ this version cannot see whether members of them are left.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -172,8 +172,11 @@ class ApplySet:
                 f" {names.PART_OF} away",
             )
 
-    async def prune(self, applied: Sequence[Child]) -> list[Child]:
-        """Delete the members that were not applied; gives those that are gone. Unwatched Secrets are listed for it."""
+    async def prune(self, applied: Sequence[Child], *, keys: Collection[str]) -> list[Child]:
+        """Delete the members that were not applied; gives those that are gone. Unwatched Secrets are listed for it.
+
+        ``keys`` names the Secrets with API keys: they are members that are never applied, only created once.
+        """
         keep = {each.uid for each in applied}
         candidates = [each for each in self._known.values() if each.set_id == self._id]
         if not self._fresh:
@@ -183,7 +186,7 @@ class ApplySet:
                 labels=f"{names.PART_OF}={self._id}",
                 into=LiveObject,
             )
-            candidates += [child(SECRETS.group_kind, live) for live in secrets]
+            candidates += [child(SECRETS.group_kind, live) for live in secrets if live.metadata.name not in keys]
         orphans = [each for each in candidates if each.uid not in keep]
         return await _all(self._delete(orphan) for orphan in orphans)
 

@@ -42,14 +42,14 @@ APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
 Body = Mapping[str, object] | Sequence[Mapping[str, object]] | msgspec.Struct
 
 
-class ListMeta(msgspec.Struct, rename="camel"):
+class ListMeta(msgspec.Struct, frozen=True, rename="camel"):
     """``metadata`` of a list."""
 
     resource_version: str = ""
     continue_: str = msgspec.field(default="", name="continue")
 
 
-class Listing(msgspec.Struct, Generic[T]):
+class Listing(msgspec.Struct, Generic[T], frozen=True):
     """One page of a list, and the version that the whole list is of."""
 
     items: list[T]

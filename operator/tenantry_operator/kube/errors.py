@@ -87,11 +87,11 @@ class ServerError(ApiError):
     """5xx: the API server or something behind it failed. Whether a write happened is unknown."""
 
 
-class _Cause(msgspec.Struct):
+class _Cause(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class _Details(msgspec.Struct):
+class _Details(msgspec.Struct, frozen=True):
     causes: list[_Cause] = []
 
 

@@ -72,12 +72,12 @@ class FileToken:
         self._read_at = -1e9
 
 
-class _ExecStatus(msgspec.Struct, rename="camel"):
+class _ExecStatus(msgspec.Struct, frozen=True, rename="camel"):
     token: str = ""
     expiration_timestamp: datetime | None = None
 
 
-class _ExecCredential(msgspec.Struct):
+class _ExecCredential(msgspec.Struct, frozen=True):
     status: _ExecStatus = _ExecStatus()
 
 

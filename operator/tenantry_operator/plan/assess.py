@@ -213,7 +213,7 @@ def _health(facts: Facts, spec: ResolvedSpec) -> Assessment:
         message = f"{left} pods are still finishing" if left else ""
         return Assessment(state=State.PAUSED, reason=Reason.TRAFFIC_SUSPENDED, message=message)
     if workload is None or not workload.current:
-        return Assessment(state=State.PROGRESSING, reason=Reason.PROGRESSING, requeue=FALLBACK)
+        return _on_the_way(State.PROGRESSING)
     if workload.wanted == 0:
         return Assessment(state=State.ASLEEP, reason=Reason.ASLEEP)
     if workload.refused:
@@ -234,12 +234,8 @@ def _health(facts: Facts, spec: ResolvedSpec) -> Assessment:
             requeue=FALLBACK,
         )
     if workload.updated < workload.wanted or workload.available == 0:
-        return Assessment(
-            state=State.PROGRESSING,
-            reason=Reason.PROGRESSING,
-            message=f"{workload.available} of {workload.wanted} pods are available",
-            requeue=FALLBACK,
-        )
+        # No numbers in the message: each of them would be a write of its own on the way up.
+        return _on_the_way(State.PROGRESSING)
     return Assessment(state=State.READY, reason=Reason.READY, degraded=_degraded(facts, spec, workload))
 
 

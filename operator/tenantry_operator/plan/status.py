@@ -43,8 +43,8 @@ def report(facts: Facts, assessment: Assessment, platform: Platform, now: dateti
         observed_generation=generation,
         conditions=transition(old.conditions, verdicts(assessment), generation=generation, now=now),
         namespace=namespace_of(facts.meta.name),
-        replicas=facts.workload.total if facts.workload else 0,
-        ready_replicas=facts.workload.ready if facts.workload else 0,
+        replicas=_count(old.replicas, facts.workload.total if facts.workload else 0, assessment.state),
+        ready_replicas=_count(old.ready_replicas, facts.workload.ready if facts.workload else 0, assessment.state),
         history=_judged(old.history, assessment.state),
     )
     if isinstance(spec, ResolvedSpec):
@@ -54,6 +54,11 @@ def report(facts: Facts, assessment: Assessment, platform: Platform, now: dateti
             deletion_protection=spec.deletion_protection,
         )
     return status
+
+
+def _count(old: int, new: int, state: State) -> int:
+    # While pods come up, their number changes several times a second; it is written with the state that they reach.
+    return old if state is State.PROGRESSING else new
 
 
 def verdicts(assessment: Assessment) -> list[Verdict]:
@@ -119,8 +124,6 @@ def turned(old: TenantStatus, new: TenantStatus) -> list[Condition]:
 
 
 def _is_news(before: Condition | None, after: Condition) -> bool:
-    if before is None:
-        return after.status == _TRUE
-    if before.status != after.status:
-        return after.type == ConditionType.READY or after.status == _TRUE
-    return after.status == _TRUE and before.reason != after.reason
+    if after.status == _TRUE:
+        return before is None or before.status != _TRUE or before.reason != after.reason
+    return after.type == ConditionType.READY and before is not None and before.status == _TRUE
