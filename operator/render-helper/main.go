@@ -14,11 +14,15 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"sync"
 )
 
 // Version of this program's output; part of every digest, so raise it when the same chart and values render differently.
 const Version = "tenantry-render/1"
+
+// With a live heap of a few MiB, Go would collect garbage every second render. 300 trades 15 MiB for a fifth of the time.
+const gcPercent = 300
 
 // The longest request line that is read. A tenant's values are a few KiB.
 const maxLine = 8 << 20
@@ -43,6 +47,7 @@ type response struct {
 }
 
 func main() {
+	debug.SetGCPercent(gcPercent)
 	if err := run(os.Args[1:], os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "tenantry-render:", err)
 		os.Exit(1)

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path"
 	"runtime/debug"
 	"slices"
 	"sort"
@@ -19,7 +18,6 @@ import (
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/chartutil"
-	"helm.sh/helm/v3/pkg/engine"
 	"helm.sh/helm/v3/pkg/releaseutil"
 	"sigs.k8s.io/yaml"
 )
@@ -27,6 +25,7 @@ import (
 // Renderer holds one loaded chart. Safe for use by many goroutines.
 type Renderer struct {
 	chart     *chart.Chart
+	templates *templates
 	schema    *jsonschema.Schema
 	chartName string
 	digest    string
@@ -45,6 +44,9 @@ func NewRenderer(directory string) (*Renderer, error) {
 		digest:    chartDigest(loaded),
 		version:   Version + " helm/" + helmVersion(),
 	}
+	if renderer.templates, err = parseTemplates(loaded); err != nil {
+		return nil, fmt.Errorf("chart %s: %w", directory, err)
+	}
 	if loaded.Schema != nil {
 		if renderer.schema, err = compileSchema(loaded.Schema); err != nil {
 			return nil, fmt.Errorf("chart %s: values.schema.json: %w", directory, err)
@@ -59,20 +61,19 @@ func (r *Renderer) Render(release, namespace string, values json.RawMessage) ([]
 	if err != nil {
 		return nil, err
 	}
-	options := chartutil.ReleaseOptions{Name: release, Namespace: namespace, Revision: 1, IsInstall: true}
-	top, err := chartutil.ToRenderValuesWithSchemaValidation(r.chart, given, options, chartutil.DefaultCapabilities, true)
+	// The chart's own defaults below what is given, as Helm does it.
+	merged, err := chartutil.CoalesceValues(r.chart, given)
 	if err != nil {
 		return nil, err
 	}
-	top["Release"].(map[string]any)["Service"] = "tenantry"
-	if err := r.validate(top["Values"].(chartutil.Values)); err != nil {
+	if err := r.validate(merged); err != nil {
 		return nil, err
 	}
-	files, err := engine.Render(r.chart, top)
+	texts, err := r.templates.execute(map[string]any{"Name": release, "Namespace": namespace, "Service": "tenantry"}, merged)
 	if err != nil {
 		return nil, err
 	}
-	return objects(files)
+	return objects(texts)
 }
 
 func (r *Renderer) validate(values chartutil.Values) error {
@@ -143,10 +144,6 @@ type object struct {
 func objects(files map[string]string) ([]json.RawMessage, error) {
 	var found []object
 	for name, content := range files {
-		base := path.Base(name)
-		if strings.HasPrefix(base, "_") || base == "NOTES.txt" {
-			continue
-		}
 		for document := range strings.SplitSeq("\n"+content, "\n---") {
 			if strings.TrimSpace(document) == "" {
 				continue

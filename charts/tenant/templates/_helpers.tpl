@@ -16,8 +16,8 @@ app.kubernetes.io/name: tenantry-api
 app.kubernetes.io/part-of: tenantry
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 tenantry.dev/tenant: {{ .Values.tenant.name | quote }}
-{{- with .Values.labels }}
-{{ toYaml . }}
+{{- range $key, $value := .Values.labels }}
+{{ $key }}: {{ $value | quote }}
 {{- end }}
 {{- end }}
 
@@ -26,6 +26,13 @@ tenantry.dev/tenant: {{ .Values.tenant.name | quote }}
 {{- define "tenant.pool" -}}
 app.kubernetes.io/name: tenantry-api
 tenantry.dev/pool: active
+{{- end }}
+
+{{- /* Peers of a NetworkPolicy: all pods of these namespaces. */ -}}
+{{- define "tenant.namespaces" -}}
+- namespaceSelector:
+    matchExpressions:
+      - {key: kubernetes.io/metadata.name, operator: In, values: {{ toJson . }}}
 {{- end }}
 
 {{- define "tenant.image" -}}

@@ -23,19 +23,16 @@ affinity:
   nodeAffinity:
     {{- with $terms }}
     requiredDuringSchedulingIgnoredDuringExecution:
-      nodeSelectorTerms:
-        {{- toYaml . | nindent 8 }}
+      nodeSelectorTerms: {{ toJson . }}
     {{- end }}
     {{- if eq $capacity "SpotPreferred" }}
     preferredDuringSchedulingIgnoredDuringExecution:
       - weight: 100
         preference:
-          matchExpressions:
-            {{- list $karpenter | toYaml | nindent 12 }}
+          matchExpressions: {{ list $karpenter | toJson }}
       - weight: 100
         preference:
-          matchExpressions:
-            {{- list $eks | toYaml | nindent 12 }}
+          matchExpressions: {{ list $eks | toJson }}
     {{- end }}
 {{- end }}
 {{- if ne $capacity "OnDemand" }}
