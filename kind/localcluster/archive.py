@@ -38,8 +38,11 @@ class LayerWriter:
         self._made: set[str] = set()
 
     def file(self, name: str, source: Path | bytes, mode: int = 0o644) -> None:
-        """Add a regular file from a path or from its content."""
+        """Add a regular file from a path or from its content. Raises `ValueError` for a name that is there already."""
         self._parents(name)
+        if name in self._made:
+            raise ValueError(f"{name} is in this layer already")
+        self._made.add(name)
         info = self._info(name, mode)
         if isinstance(source, bytes):
             info.size = len(source)
@@ -66,12 +69,15 @@ class LayerWriter:
         info.type = tarfile.DIRTYPE
         self._tar.addfile(info)
 
-    def tree(self, source: Path) -> None:
-        """Add the files of a directory at the root of the layer, with their executable bits."""
+    def tree(self, source: Path, replace: Mapping[str, str]) -> None:
+        """Add the text files of a directory at the root of the layer, with each key of `replace` made its value."""
         for path in sorted(source.rglob("*")):
             if path.is_file():
+                text = path.read_text()
+                for key, value in replace.items():
+                    text = text.replace(key, value)
                 mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
-                self.file(path.relative_to(source).as_posix(), path, mode)
+                self.file(path.relative_to(source).as_posix(), text.encode(), mode)
 
     def archive(self, source: Path) -> None:
         """Add the members of another tar archive."""

@@ -111,6 +111,9 @@ def ensure(checkout: Checkout, log: StepLog | None = None) -> Engine:
     with locked(checkout.state / "engine.lock"):
         found = current(checkout)
         if found is not None:
+            if found.own:
+                facts = json.loads(Places.of(checkout).facts.read_text())
+                _set_rules(Places.of(checkout), Path(facts["prefix"]), ipaddress.IPv4Network(facts["subnet"]))
             if log:
                 log.note("our own, running" if found.own else "the one that answers")
             return found
@@ -154,7 +157,7 @@ def prefix(checkout: Checkout, machine: Machine, log: StepLog) -> Path:
         # Without its alternatives the package has no `iptables`; a system that has one keeps using it, being on PATH.
         filters = into / "usr/sbin"
         if shutil.which("iptables") is None:
-            kind = "nft" if _nft_works(into) else "legacy"
+            kind = next(iter(_packet_filters({**os.environ, **debian.environment(into)}))).removeprefix("iptables-")
             for name in ("iptables", "ip6tables"):
                 for tail in ("", "-save", "-restore"):
                     (filters / f"{name}{tail}").symlink_to(f"{name}-{kind}{tail}")
@@ -268,22 +271,36 @@ def _runtime(places: Places, prefix: Path) -> Path:
 
 
 def _set_rules(places: Places, prefix: Path, subnet: ipaddress.IPv4Network | None) -> None:
-    """Remove our packet filter rules and, for a running engine, add them anew."""
+    """Remove our packet filter rules and, for a running engine, add them anew.
+
+    The kernel has two packet filters side by side, and a packet must pass both: a Docker that talks to the older one
+    drops there what we accept in the newer, so the rules go wherever tables are.
+    """
     env = {**os.environ, **debian.environment(prefix)}
 
     def iptables(*argv: str) -> str:
         return subprocess.run(argv, env=env, capture_output=True, text=True, check=True, timeout=30).stdout
 
-    for deletion in network.deletions(iptables("iptables-save"), places.cgroup):
-        iptables("iptables", "-w", "10", *deletion)
-    for place, rule in network.rules(subnet, places.cgroup) if subnet else ():
-        iptables("iptables", "-w", "10", *network.insertion(place, rule))
+    for backend, tables in _packet_filters(env).items():
+        for deletion in network.deletions(iptables(f"{backend}-save"), places.cgroup):
+            iptables(backend, "-w", "10", *deletion)
+        for place, rule in network.rules(subnet, places.cgroup) if subnet else ():
+            if place.split()[1] in tables:
+                iptables(backend, "-w", "10", *network.insertion(place, rule))
 
 
-def _nft_works(prefix: Path) -> bool:
-    argv = [str(prefix / "usr/sbin/iptables-nft"), "-t", "nat", "-S"]
-    env = {**os.environ, **debian.environment(prefix)}
-    return subprocess.run(argv, env=env, capture_output=True, check=False).returncode == 0
+def _packet_filters(env: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    """Return the iptables programs that there is something to tell, with the tables that each of them has."""
+    both = frozenset({"nat", "filter"})
+    names = Path("/proc/net/ip_tables_names")
+    legacy = frozenset(names.read_text().split()) if names.exists() else frozenset()
+    if not _runs(["iptables-nft", "-t", "nat", "-S"], env):
+        return {"iptables-legacy": both}
+    return {"iptables-nft": both, **({"iptables-legacy": legacy} if legacy else {})}
+
+
+def _runs(argv: list[str], env: Mapping[str, str]) -> bool:
+    return subprocess.run(argv, env=env, capture_output=True, check=False, timeout=30).returncode == 0
 
 
 def _has_link(name: str) -> bool:

@@ -170,9 +170,7 @@ def assemble(checkout: Checkout, machine: Machine, log: StepLog) -> Path:
         write_archive(into / "images.tar", contents, machine.arch)
 
         outer = LayerWriter(into / "node-layer.tar")
-        outer.tree(checkout.root / "kind/node/files")
-        config = (checkout.root / "kind/node/files/etc/containerd/config.toml").read_text()
-        outer.file("etc/containerd/config.toml", config.replace("@PAUSE_IMAGE@", pause).encode())
+        outer.tree(checkout.root / "kind/node/files", {"@PAUSE_IMAGE@": pause})
         outer.file("kind/version", f"v{tools.KUBERNETES}".encode())
         outer.file("kind/images.tar", into / "images.tar")
         outer.file("usr/bin/kube", programs["kube"], 0o755)
