@@ -48,7 +48,7 @@ def nano_usd(amount: str) -> int:
     Raises:
         ValueError: not a plain non-negative decimal, or finer than a nano-dollar.
     """
-    if not re.fullmatch(r"\d{1,12}(\.\d{1,9})?", amount):
+    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", amount):
         raise ValueError(f"{amount!r} is not an amount in USD such as 12.50 (at most 9 decimals)")
     return int(Decimal(amount) * NANO)
 

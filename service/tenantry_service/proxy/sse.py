@@ -74,7 +74,7 @@ class ChatStreamMeter:
             buffer.find(b"\n\n") == len(buffer) - 2
             and b"\r" not in buffer
             and not self._passing
-            and len(buffer) <= HELD_BYTES
+            and 2 <= len(buffer) <= HELD_BYTES
         ):
             # The common case: an upstream flushes each event on its own.
             self._held = b""

@@ -1,0 +1,98 @@
+"""Estimates of requests, and the bodies that upstreams get."""
+
+import base64
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tenantry_service.errors import ApiError
+from tenantry_service.policy import Limits
+from tenantry_service.proxy import body as bodies
+from tenantry_service.proxy.body import Chat, Estimate
+from tenantry_service.proxy.snapshot import Target
+
+from tests.unit.service.playbook import chat_body, policy, snapshot
+
+
+def target(model: str = "gpt-4o-mini") -> Target:
+    found = snapshot(policy()).views[0].find(model)
+    assert isinstance(found, Target)
+    return found
+
+
+def chat(body: bytes) -> Chat:
+    found = bodies.inspect_chat(body)
+    assert isinstance(found, Chat)
+    return found
+
+
+def estimate(body: bytes, limits: Limits | None = None, model: str = "gpt-4o-mini") -> Estimate:
+    return bodies.estimate(chat(body), body, target(model), limits or Limits())
+
+
+def test_text_counts_a_token_per_three_bytes_and_the_declared_output() -> None:
+    body = chat_body(max_tokens=100)
+    assert estimate(body).demand.tokens == -(-len(body) // 3) + 100
+    assert estimate(chat_body(max_completion_tokens=100, max_tokens=7, n=3)).demand.tokens > 300
+
+
+def test_money_is_reckoned_with_the_most_that_can_happen() -> None:
+    body = chat_body()
+    assert estimate(body).demand.nano_usd == len(body) * 150 + 16_384 * 600
+    assert estimate(chat_body(max_tokens=10**9)).demand.nano_usd < 17_000 * 600
+
+
+def test_a_request_without_a_cap_still_fits_into_a_small_limit() -> None:
+    assert estimate(chat_body(), Limits(tokens_per_minute=200)).demand.tokens <= 200
+    assert estimate(chat_body()).demand.tokens >= 1024
+
+
+def test_a_cap_of_an_unknown_model_is_taken_at_its_word() -> None:
+    assert estimate(chat_body(model="home-made", max_tokens=500_000), model="home-made").demand.tokens > 500_000
+
+
+def test_an_embedded_image_counts_as_an_image_and_not_as_its_bytes() -> None:
+    image = base64.b64encode(bytes(range(256)) * 4096).decode()
+    part = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}}
+    found = estimate(chat_body(messages=[{"role": "user", "content": [part]}], max_tokens=1))
+    assert 1_500 < found.demand.tokens < 20_000
+
+
+@given(
+    st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=8) | st.none(), max_size=5),
+    st.booleans() | st.none(),
+    st.sampled_from([None, {"include_usage": True}, {"include_usage": False}, {"include_obfuscation": False}, {}]),
+    st.booleans(),
+)
+def test_only_what_must_change_changes(
+    others: dict[str, object], stream: bool | None, options: dict[str, bool] | None, alias: bool
+) -> None:
+    fields = {**others, "model": "gpt-4o-mini", "stream": stream, "stream_options": options}
+    for name in ("max_tokens", "max_completion_tokens", "n"):
+        fields.pop(name, None)
+    body = json.dumps(fields).encode()
+    where = target()._replace(served="gpt-4o") if alias else target()
+    sent = json.loads(bodies.upstream_body(chat(body), body, where))
+    expected = {**fields, "model": where.served}
+    if stream and not (options or {}).get("include_usage"):
+        expected["stream_options"] = {**(options or {}), "include_usage": True}
+    assert sent == expected
+    if expected == fields:
+        assert bodies.upstream_body(chat(body), body, where) is body
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_make_the_inspection_fail_otherwise_than_by_400(body: bytes) -> None:
+    found = bodies.inspect_chat(body)
+    assert isinstance(found, Chat) or (isinstance(found, ApiError) and found.status == 400)
+
+
+@pytest.mark.parametrize("value", ["null", "5", '"x"', "[]"])
+def test_stream_options_of_another_kind_are_refused_or_ignored_but_never_crash(value: str) -> None:
+    body = f'{{"model":"m","stream":true,"stream_options":{value}}}'.encode()
+    found = bodies.inspect_chat(body)
+    if isinstance(found, Chat):
+        assert json.loads(bodies.upstream_body(found, body, target()))["stream_options"] == {"include_usage": True}
+    else:
+        assert found.param == "stream_options"

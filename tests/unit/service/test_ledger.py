@@ -1,0 +1,102 @@
+"""The ledger in SQLite: every event once, whatever the disk does."""
+
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+from tenantry_service.ledger.event import UsageEvent
+from tenantry_service.ledger.sqlite import LedgerError, SqliteLedger
+
+
+def event(number: int) -> UsageEvent:
+    return UsageEvent(
+        f"req_{number}", "acme", "k", 1, 2, "/v1/chat/completions", "m", "m", "main", 200, "none", False,
+        1, 0, 2, 0, 3, False, "v", "r", None,
+    )  # fmt: skip
+
+
+def ids(path: Path) -> set[str]:
+    connection = sqlite3.connect(path)
+    try:
+        return {row[0] for row in connection.execute("SELECT event_id FROM usage_events")}
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 5000])
+def test_every_event_is_there_after_closing(tmp_path: Path, count: int) -> None:
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    for number in range(count):
+        ledger.append(event(number))
+    assert ledger.close() == 0
+    assert ids(tmp_path / "ledger.sqlite") == {f"req_{number}" for number in range(count)}
+
+
+def test_an_event_that_comes_twice_is_there_once_and_unchanged(tmp_path: Path) -> None:
+    for cost in (3, 99):
+        ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+        ledger.append(event(1)._replace(nano_usd=cost))
+        assert ledger.close() == 0
+    connection = sqlite3.connect(tmp_path / "ledger.sqlite")
+    assert connection.execute("SELECT nano_usd FROM usage_events").fetchall() == [(3,)]
+    connection.close()
+
+
+def test_a_stuck_disk_keeps_the_events_and_closes_the_door(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = SqliteLedger(path, queue_limit=2)
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("BEGIN EXCLUSIVE")
+    assert ledger.accepting
+    for number in range(3):
+        ledger.append(event(number))
+    assert not ledger.accepting
+    blocker.execute("COMMIT")
+    blocker.close()
+    assert ledger.close() == 0
+    assert ids(path) == {"req_0", "req_1", "req_2"}
+    assert ledger.accepting
+
+
+def test_a_write_that_fails_is_tried_again_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = SqliteLedger(path)
+    breaker = sqlite3.connect(path)
+    breaker.execute("ALTER TABLE usage_events RENAME TO away")
+    breaker.commit()
+    ledger.append(event(1))
+    while not ledger.failures:
+        time.sleep(0.01)
+    breaker.execute("ALTER TABLE away RENAME TO usage_events")
+    breaker.commit()
+    breaker.close()
+    assert ledger.close() == 0
+    assert ids(path) == {"req_1"}
+
+
+def test_what_cannot_be_written_at_the_end_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = SqliteLedger(path)
+    breaker = sqlite3.connect(path)
+    breaker.execute("DROP TABLE usage_events")
+    breaker.commit()
+    breaker.close()
+    ledger.append(event(1))
+    assert ledger.close() == 1
+
+
+def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version=99")
+    connection.commit()
+    connection.close()
+    with pytest.raises(LedgerError, match="later version"):
+        SqliteLedger(path)
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LedgerError, match="cannot be used as a ledger"):
+        SqliteLedger(tmp_path / "file" / "ledger.sqlite")
