@@ -35,7 +35,7 @@ from tenantry_operator.api.settings import (
 )
 from tenantry_operator.api.tenant import Tenant
 from tenantry_operator.api.tier import TenantTier
-from tenantry_operator.api.units import parse_duration, parse_usd
+from tenantry_operator.api.units import canonical_quantity, parse_duration, parse_usd
 
 S = TypeVar("S", bound=Struct)
 
@@ -88,7 +88,7 @@ class ResolvedLimits(Struct, frozen=True, kw_only=True):
 
 
 class ResolvedResources(Struct, frozen=True, kw_only=True):
-    """What one pod gets, as Kubernetes quantities."""
+    """What one pod gets, as Kubernetes quantities in canonical form."""
 
     cpu_request: str
     memory_request: str
@@ -216,11 +216,16 @@ def _resources(resources: Resources | None) -> ResolvedResources:
     assert resources.limits is not None
     cpu_limit = resources.limits.cpu
     return ResolvedResources(
-        cpu_request=str(resources.requests.cpu),
-        memory_request=str(resources.requests.memory),
-        cpu_limit=None if cpu_limit is None else str(cpu_limit),
-        memory_limit=str(resources.limits.memory),
+        cpu_request=_quantity(resources.requests.cpu),
+        memory_request=_quantity(resources.requests.memory),
+        cpu_limit=None if cpu_limit is None else canonical_quantity(cpu_limit),
+        memory_limit=_quantity(resources.limits.memory),
     )
+
+
+def _quantity(quantity: str | int | None) -> str:
+    assert quantity is not None
+    return canonical_quantity(quantity)
 
 
 def _autoscaling(autoscaling: Autoscaling | None) -> ResolvedAutoscaling:

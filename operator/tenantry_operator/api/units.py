@@ -33,6 +33,9 @@ _SUFFIX_MILLI = {
     "Ti": 1_000 * 2**40,
 }
 
+_DECIMAL = ("T", "G", "M", "k", "", "m")
+_BINARY = ("Ti", "Gi", "Mi", "Ki", "")
+
 
 def parse_usd(amount: str) -> int:
     """US dollars as a decimal string to integer nano-USD, exactly: ``"12.50"`` is 12_500_000_000."""
@@ -67,3 +70,18 @@ def parse_quantity(quantity: str | int) -> int:
     whole, _, fraction = str(quantity).removesuffix(suffix).partition(".")
     thousandths = int(whole) * 1_000 + int(fraction.ljust(3, "0") or "0")
     return -(-thousandths * _SUFFIX_MILLI[suffix] // 1_000)
+
+
+def canonical_quantity(quantity: str | int) -> str:
+    """The same quantity as the API server spells it, so that what is stored equals what was applied: 1000m is 1.
+
+    The largest unit without a fraction, in the base (1000 or 1024) that the quantity is given in.
+    """
+    milli = parse_quantity(quantity)
+    binary = str(quantity).endswith("i") and milli >= _SUFFIX_MILLI["Ki"]
+    if milli == 0:
+        return "0"
+    for suffix in _BINARY if binary else _DECIMAL:
+        if milli % _SUFFIX_MILLI[suffix] == 0:
+            return f"{milli // _SUFFIX_MILLI[suffix]}{suffix}"
+    return f"{milli}m"

@@ -1,0 +1,83 @@
+"""Tenant over tier over defaults: who wins, and what does not go together."""
+
+from collections.abc import Mapping
+
+import pytest
+from tenantry_operator.api.decode import FieldError, decode_tenant, decode_tier
+from tenantry_operator.api.resolve import ResolvedSpec, resolve
+from tenantry_operator.api.settings import BudgetWindow, Capacity, DeletionPolicy, OnExceeded
+
+UPSTREAM = {"name": "openai", "baseURL": "https://api.openai.com/v1"}
+
+
+def resolved(tenant: Mapping[str, object] = {}, tier: Mapping[str, object] = {}) -> ResolvedSpec:
+    return resolve(
+        decode_tenant({"metadata": {"name": "acme"}, "spec": {"tier": "trial", **tenant}}),
+        decode_tier({"metadata": {"name": "trial"}, "spec": {"upstreams": [UPSTREAM], **tier}}),
+    )
+
+
+def test_what_neither_says_has_the_documented_default() -> None:
+    spec = resolved()
+    assert [key.name for key in spec.keys] == ["default"]
+    assert spec.keys[0].grace_period_seconds == 86_400
+    assert spec.budget is None
+    assert spec.limits.requests_per_minute is None
+    assert (spec.autoscaling.min_replicas, spec.autoscaling.max_replicas) == (1, 1)
+    assert spec.autoscaling.idle_after_seconds == 900
+    assert spec.capacity is Capacity.SPOT_PREFERRED
+    assert spec.deletion_policy is DeletionPolicy.DELETE
+    assert spec.model_globs == ("*",)
+    assert not spec.deletion_protection
+
+
+def test_objects_merge_field_by_field() -> None:
+    spec = resolved({"limits": {"requestsPerMinute": 7}}, {"limits": {"requestsPerMinute": 1, "concurrentRequests": 2}})
+    assert (spec.limits.requests_per_minute, spec.limits.concurrent_requests) == (7, 2)
+
+
+def test_lists_and_maps_are_taken_whole() -> None:
+    spec = resolved(
+        {"models": {"allow": ["b"], "aliases": {"x": "y"}}}, {"models": {"allow": ["a", "c"], "aliases": {"z": "y"}}}
+    )
+    assert spec.model_globs == ("b",)
+    assert spec.model_aliases == {"x": "y"}
+
+
+def test_an_empty_list_of_the_tenant_wins_over_the_tier() -> None:
+    assert resolved({"owners": []}, {"owners": [{"kind": "User", "name": "ann"}]}).owners == ()
+
+
+def test_false_of_the_tenant_wins_over_true_of_the_tier() -> None:
+    assert not resolved({"deletionProtection": False}, {"deletionProtection": True}).deletion_protection
+    assert resolved({}, {"deletionProtection": True}).deletion_protection
+
+
+def test_a_budget_needs_only_an_amount() -> None:
+    budget = resolved({"budget": {"amount": "12.50"}}).budget
+    assert budget is not None
+    assert (budget.amount_nano_usd, budget.window, budget.on_exceeded) == (
+        12_500_000_000,
+        BudgetWindow.MONTH,
+        OnExceeded.REFUSE,
+    )
+
+
+def test_a_tiers_host_names_carry_the_tenants_name() -> None:
+    spec = resolved({}, {"exposure": {"hostnames": ["{tenant}.api.example.com"]}})
+    assert spec.hostnames == ("acme.api.example.com",)
+
+
+def test_quantities_are_spelled_as_the_api_server_stores_them() -> None:
+    spec = resolved({"resources": {"requests": {"cpu": 1, "memory": "1024Mi"}, "limits": {"cpu": "2000m"}}})
+    assert (spec.resources.cpu_request, spec.resources.memory_request, spec.resources.cpu_limit) == ("1", "1Gi", "2")
+
+
+def test_replicas_of_tenant_and_tier_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(FieldError, match=r"spec\.autoscaling\.minReplicas: is 3 and maxReplicas 2"):
+        resolved({"autoscaling": {"minReplicas": 3}}, {"autoscaling": {"maxReplicas": 2}})
+
+
+def test_a_tenant_without_any_upstream_is_refused() -> None:
+    with pytest.raises(FieldError, match=r"spec\.upstreams: .*tier 'trial' names no upstream"):
+        resolved({"upstreams": []})
