@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -55,20 +56,22 @@ def cores() -> tuple[int, int]:
 
 
 @contextmanager
-def upstreams(programs: Programs, core: int, directory: Path) -> Iterator[Upstreams]:
+def upstreams(programs: Programs, core: int, directory: Path) -> Iterator[tuple[Upstreams, list[Process]]]:
     """Run nginx for plain answers and our own upstream for streams."""
     with free_ports(2) as (plain, streams):
         pass
     config = configuration("nginx.conf", directory, directory=directory, port=plain, answer=ANSWER)
     nginx: Sequence[str | Path] = [programs.debian("nginx"), "-p", directory, "-e", "stderr", "-c", config]
     streamer: Sequence[str | Path] = [sys.executable, "-m", "tests.bench.proxy.sse_upstream", str(streams)]
+    processes = []
     with ExitStack() as running:
         for name, port, argv in (("nginx", plain, nginx), ("sse_upstream", streams, streamer)):
             log = directory / f"{name}.log"
             process = running.enter_context(Process(argv, core, log, {**programs.environment, "PYTHONPATH": str(ROOT)}))
             if not wait_for_port(port, process):
                 raise LoadFailed(f"{name} did not start\n{process.log_tail()}")
-        yield Upstreams(plain, streams)
+            processes.append(process)
+        yield Upstreams(plain, streams), processes
 
 
 def run(options: argparse.Namespace) -> list[figures.Round]:
@@ -85,18 +88,18 @@ def run(options: argparse.Namespace) -> list[figures.Round]:
     rounds: list[figures.Round] = []
     with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as temporary:
         directory = Path(temporary)
-        with upstreams(programs, load_core, directory) as ports:
-            bench = Bench(programs, ports, gateway_core, load_core, directory, options.seconds)
+        with upstreams(programs, load_core, directory) as (ports, processes):
+            bench = Bench(programs, ports, processes, gateway_core, load_core, directory, options.seconds)
             for number in range(1, options.rounds + 1):
                 samples: dict[str, figures.Sample] = {}
                 for contender in contenders:
                     samples[contender.name] = measure(bench, contender)
                     rps = figures.shown(samples[contender.name][figures.Figure.RPS])
                     elapsed = time.monotonic() - began
-                    load = os.getloadavg()[0]
+                    others = samples[contender.name][figures.Figure.OTHER_LOAD_PERCENT]
                     print(
                         f"{elapsed:7.1f}s  round {number}/{options.rounds}  {contender.name:<11}{rps:>8} requests/s"
-                        f"   (load average {load:.1f})",
+                        f"   (other programs: {others:.0f} % of a core)",
                         flush=True,
                     )
                 rounds.append(samples)
@@ -106,6 +109,7 @@ def run(options: argparse.Namespace) -> list[figures.Round]:
 def main() -> int:
     """Run the benchmark; 1 when it could not be run or a chunk was lost, 0 otherwise, goals met or not."""
     options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends what runs, like Ctrl-C
     try:
         rounds = run(options)
     except Refusal as refusal:
@@ -121,7 +125,11 @@ def main() -> int:
     print(f"\nMedians of {len(rounds)} rounds; one core each\n\n{figures.table(rounds)}\n")
     if told:
         print(f"Ours / theirs: median (lowest .. highest round)\n\n{figures.verdicts(told)}\n")
-    print(json.dumps({name: round(result.value, 4) for name, result in told.items()}))
+    disturbed = sum(not figures.quiet(sample) for samples in rounds for sample in samples.values())
+    if disturbed:
+        print(f"{disturbed} measurements were disturbed by other programs; a ratio leaves them out if it can.\n")
+    figures_of_ours = {name: round(result.value, 4) for name, result in told.items()}
+    print(json.dumps({**figures_of_ours, "rounds": len(rounds), "disturbed_measurements": disturbed}))
     return 1 if "lost_chunks" in told and told["lost_chunks"].value else 0
 
 

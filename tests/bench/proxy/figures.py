@@ -25,8 +25,11 @@ class Figure(enum.StrEnum):
     LOST_CHUNKS = "chunks lost or misplaced"
     IDLE_RSS_MB = "RSS when ready, MB"
     READY_S = "first answer after start, s"
-    OTHER_LOAD_PERCENT = "other load on its core, %"
+    OTHER_LOAD_PERCENT = "other programs, % of a core"
 
+
+#: A measurement during which other programs took more than this, in percent of one core, is disturbed.
+QUIET_PERCENT = 10.0
 
 #: One gateway in one round.
 Sample = Mapping[Figure, float]
@@ -102,37 +105,48 @@ PLAIN = (
     ("streams_rss_mb", Figure.CROWD_RSS_MB),
     ("idle_rss_mb", Figure.IDLE_RSS_MB),
     ("ready_s", Figure.READY_S),
-    ("other_load_percent", Figure.OTHER_LOAD_PERCENT),
 )
+
+
+def quiet(sample: Sample) -> bool:
+    """Whether the machine had little else to do while the sample was taken."""
+    return sample.get(Figure.OTHER_LOAD_PERCENT, 0.0) <= QUIET_PERCENT
 
 
 def results(rounds: Sequence[Round]) -> dict[str, Result]:
     """Return everything that can be said about ours, by its name in the JSON line; what was not measured is absent.
 
     A ratio or a difference is taken within each round, then the median of the rounds: a machine that is slow for one
-    round is slow for both sides.
+    round is slow for both sides. Rounds in which other programs disturbed one side are left out, unless all were.
     """
-    found: dict[str, list[float]] = {}
-    for samples in rounds:
-        mine = samples.get(OURS, {})
-        for name, other, figure in RATIOS:
-            theirs = samples.get(other, {}).get(figure)
-            if theirs and figure in mine:
-                found.setdefault(name, []).append(mine[figure] / theirs)
-        for name, figure in PLAIN:
-            if figure in mine:
-                found.setdefault(name, []).append(mine[figure])
-        direct = samples.get(DIRECT, {}).get(Figure.FIRST_CHUNK_P99_US)
-        if direct is not None and Figure.FIRST_CHUNK_P99_US in mine:
-            added = (mine[Figure.FIRST_CHUNK_P99_US] - direct) / 1000
-            found.setdefault("first_chunk_added_p99_ms", []).append(added)
-        if Figure.LOST_CHUNKS in mine:
-            found.setdefault("lost_chunks", []).append(mine[Figure.LOST_CHUNKS])
-    told = {name: Result(median(values), min(values), max(values)) for name, values in found.items()}
-    if "lost_chunks" in told:  # one round that loses a chunk is one too many
-        worst = told["lost_chunks"].high
-        told["lost_chunks"] = Result(worst, told["lost_chunks"].low, worst)
+    told: dict[str, Result] = {}
+
+    def tell(name: str, sides: Sequence[str], values: Sequence[float | None]) -> None:
+        measured = [(samples, value) for samples, value in zip(rounds, values, strict=True) if value is not None]
+        undisturbed = [value for samples, value in measured if all(quiet(samples[side]) for side in sides)]
+        chosen = undisturbed or [value for _, value in measured]
+        if chosen:
+            told[name] = Result(median(chosen), min(chosen), max(chosen))
+
+    for name, other, figure in RATIOS:
+        tell(name, [OURS, other], [_ratio(samples, other, figure) for samples in rounds])
+    for name, figure in PLAIN:
+        tell(name, [OURS], [samples.get(OURS, {}).get(figure) for samples in rounds])
+    tell("first_chunk_added_p99_ms", [OURS, DIRECT], [_first_chunk_added_ms(samples) for samples in rounds])
+    lost = [samples[OURS][Figure.LOST_CHUNKS] for samples in rounds if Figure.LOST_CHUNKS in samples.get(OURS, {})]
+    if lost:  # one round that loses a chunk is one too many, disturbed or not
+        told["lost_chunks"] = Result(max(lost), min(lost), max(lost))
     return told
+
+
+def _ratio(samples: Round, other: str, figure: Figure) -> float | None:
+    mine, theirs = samples.get(OURS, {}).get(figure), samples.get(other, {}).get(figure)
+    return mine / theirs if mine is not None and theirs else None
+
+
+def _first_chunk_added_ms(samples: Round) -> float | None:
+    mine, direct = (samples.get(name, {}).get(Figure.FIRST_CHUNK_P99_US) for name in (OURS, DIRECT))
+    return (mine - direct) / 1000 if mine is not None and direct is not None else None
 
 
 def table(rounds: Sequence[Round]) -> str:

@@ -110,8 +110,8 @@ def ours(directory: Path, upstreams: Upstreams, programs: Programs) -> Launch:
     with free_ports(1) as (port,):
         pass
     tenantry = Path(sys.executable).with_name("tenantry")
-    argv = [tenantry, "serve", "--policy", directory / "policy.json", "--host", "127.0.0.1", "--port", port]
-    return Launch([str(word) for word in argv], Target(port, port))
+    options: list[str | Path] = ["--host", "127.0.0.1", "--port", str(port), "--state-dir", directory / "state"]
+    return Launch([tenantry, "serve", "--policy", directory / "policy.json", *options], Target(port, port))
 
 
 def envoy(directory: Path, upstreams: Upstreams, programs: Programs) -> Launch:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import http.client
 import os
+import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ class Bench:
 
     programs: Programs
     upstreams: Upstreams
+    upstream_processes: Sequence[Process]
     gateway_core: int
     load_core: int
     directory: Path
@@ -130,16 +132,26 @@ def _plain(bench: Bench, target: Target, process: Process | None, sample: dict[F
     load(64, 1)
     alone = load(1, bench.seconds)
     sample[Figure.P50_US], sample[Figure.P99_US] = alone.p50_us, alone.p99_us
-    began, busy = time.monotonic(), core_busy_s(bench.gateway_core)
+    began, busy, known = time.monotonic(), _busy_s(bench), _known_s(bench, process)
     used = process.cpu_s() if process else 0.0
     many = load(64, bench.seconds)
     sample[Figure.RPS] = many.requests_per_s
     sample[Figure.P50_AT_64_US], sample[Figure.P99_AT_64_US] = many.p50_us, many.p99_us
     if process:
-        used = process.cpu_s() - used
-        others = core_busy_s(bench.gateway_core) - busy - used
-        sample[Figure.CPU_PER_REQUEST_US] = used * 1e6 / many.requests
-        sample[Figure.OTHER_LOAD_PERCENT] = max(0.0, 100 * others / (time.monotonic() - began))
+        sample[Figure.CPU_PER_REQUEST_US] = (process.cpu_s() - used) * 1e6 / many.requests
+    others = (_busy_s(bench) - busy) - (_known_s(bench, process) - known)
+    sample[Figure.OTHER_LOAD_PERCENT] = max(0.0, 100 * others / (time.monotonic() - began))
+
+
+def _busy_s(bench: Bench) -> float:
+    return core_busy_s(bench.gateway_core) + core_busy_s(bench.load_core)
+
+
+def _known_s(bench: Bench, process: Process | None) -> float:
+    """CPU time of all that belongs to the measurement: gateway, upstreams, the loads that have ended, and us."""
+    processes = [*bench.upstream_processes, *([process] if process else [])]
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF)]
+    return sum(one.cpu_s() for one in processes) + sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def _streams(

