@@ -230,7 +230,7 @@ class WorkQueue:
                     metrics.QUEUE_WAIT_SECONDS.labels(lane.name.lower()).observe(waited)
                     task = asyncio.create_task(self._run_one(key, turn), name=f"reconcile {key}")
                     self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
+                    task.add_done_callback(self._ended)
                 due = self._schedule.next_due()
                 try:
                     async with asyncio.timeout(None if due is None else max(0.0, due - self._clock())):
@@ -264,4 +264,8 @@ class WorkQueue:
         finally:
             metrics.RECONCILE_SECONDS.labels("failed" if failed else "ok").observe(self._clock() - began)
             self._schedule.done(key, self._clock(), again_in=again_in, failed=failed)
-            self._nudge.set()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        # Only now is the worker's place free; woken any earlier, ``run`` would still find it taken and wait for ever.
+        self._tasks.discard(task)
+        self._nudge.set()

@@ -57,8 +57,8 @@ def report(facts: Facts, assessment: Assessment, platform: Platform, now: dateti
 
 
 def _count(old: int, new: int, state: State) -> int:
-    # While pods come up, their number changes several times a second; it is written with the state that they reach.
-    return old if state is State.PROGRESSING else new
+    # While pods come and go, their number changes several times a second; it is written with the state they reach.
+    return old if state in (State.PROGRESSING, State.DELETING) else new
 
 
 def verdicts(assessment: Assessment) -> list[Verdict]:

@@ -1,0 +1,87 @@
+"""Tenants, tiers and facts for the tests of this folder."""
+
+from datetime import UTC, datetime
+
+from msgspec.structs import replace
+from tenantry_operator.api.conditions import Reason
+from tenantry_operator.api.decode import decode_tenant, decode_tier
+from tenantry_operator.api.meta import FINALIZER
+from tenantry_operator.api.tenant import Applied, Tenant, TenantStatus
+from tenantry_operator.api.tier import TenantTier
+from tenantry_operator.apply.kinds import GROUP_KINDS
+from tenantry_operator.plan import names
+from tenantry_operator.plan.assess import Assessment, Facts, State, assess, set_fingerprint
+from tenantry_operator.plan.desired import IssuedKey, Platform
+from tenantry_operator.plan.observed import Child, Ref, Workload
+from tenantry_operator.plan.status import report
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+UID = "11111111-2222-3333-4444-555555555555"
+PLATFORM = Platform(namespace="tenantry-system", image_repository="tenantry", image_tag="1.0")
+KEY = IssuedKey(name="default", id="abcdefghijkl", sha256="0" * 64)
+DIGEST = "sha256:wanted"
+SPACE = "tenant-acme"
+
+
+def tenant(**spec: object) -> Tenant:
+    """A Tenant called acme."""
+    return decode_tenant(
+        {
+            "metadata": {"name": "acme", "uid": UID, "generation": 3, "resourceVersion": "7"},
+            "spec": {"tier": "standard", **spec},
+        }
+    )
+
+
+def tier(**spec: object) -> TenantTier:
+    """The tier standard, with one upstream unless told otherwise."""
+    upstreams = [{"name": "sim", "baseURL": "http://simulator.tenantry-system.svc:8080/v1"}]
+    return decode_tier({"metadata": {"name": "standard"}, "spec": {"upstreams": upstreams, **spec}})
+
+
+def child(kind: str, name: str, **facts: object) -> Child:
+    """A managed object of acme."""
+    ref = Ref(kind, "" if kind == "Namespace" else SPACE, name)
+    plain = Child(ref=ref, uid=f"{kind}-{name}", version=10, tenant="acme", set_id=names.set_id("acme"), fields="f")
+    return replace(plain, **facts)
+
+
+def workload(**facts: object) -> Workload:
+    """A Deployment with its one pod available, unless told otherwise."""
+    healthy = Workload(current=True, wanted=1, total=1, updated=1, ready=1, available=1)
+    return replace(healthy, **facts)
+
+
+def new_facts(**facts: object) -> Facts:
+    """A Tenant that nobody has looked at yet."""
+    made = tenant()
+    return replace(Facts(meta=made.metadata, status=TenantStatus(), tenant=made, tier=tier()), **facts)
+
+
+def settled(**facts: object) -> Facts:
+    """A Tenant that is Ready and at rest, except for what is told."""
+    seen = new_facts()
+    bookkeeping = {names.SET_GROUP_KINDS: ",".join(GROUP_KINDS), names.SET_TOOLING: names.TOOLING}
+    meta = replace(
+        seen.meta,
+        finalizers=(FINALIZER,),
+        labels={names.SET_ID: names.set_id("acme")},
+        annotations=bookkeeping,
+    )
+    namespace = child("Namespace", SPACE, tenant_uid=UID)
+    deployment = child("Deployment.apps", names.WORKLOAD, workload=workload())
+    binding = child("RoleBinding.rbac.authorization.k8s.io", names.OPERATOR_BINDING)
+    seen = replace(
+        seen,
+        meta=meta,
+        namespace=namespace,
+        children=(namespace, binding, deployment),
+        workload=deployment.workload,
+        keys=(KEY,),
+        digest=DIGEST,
+    )
+    applied = Applied(digest=DIGEST, chart="tenant-0.1.0", revision=1, fingerprint=set_fingerprint(seen))
+    begun = report(seen, Assessment(state=State.UNSEEN, reason=Reason.PROGRESSING), PLATFORM, NOW)
+    seen = replace(seen, status=replace(begun, applied=applied))
+    seen = replace(seen, status=report(seen, assess(seen, GROUP_KINDS), PLATFORM, NOW))
+    return replace(seen, **facts)

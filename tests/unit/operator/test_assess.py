@@ -1,0 +1,178 @@
+"""Which state a tenant is in: one situation at a time, and their order."""
+
+from datetime import UTC, datetime
+
+import pytest
+from msgspec.structs import replace
+from tenantry_operator.api.conditions import Reason
+from tenantry_operator.api.decode import FieldError
+from tenantry_operator.api.tenant import TenantStatus
+from tenantry_operator.apply.kinds import GROUP_KINDS
+from tenantry_operator.plan import names
+from tenantry_operator.plan.assess import Assessment, Facts, State, assess, missing_credentials, retains
+
+from tests.unit.operator.tenants import SPACE, child, new_facts, settled, tenant, tier, workload
+
+CREDENTIALS = [{"name": "openai", "baseURL": "https://api.openai.com/v1", "credentialsSecret": "openai"}]
+GONE = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def judge(facts: Facts) -> Assessment:
+    """The assessment of these facts."""
+    return assess(facts, GROUP_KINDS)
+
+
+def test_a_settled_tenant_is_ready_and_asks_for_nothing() -> None:
+    assert judge(settled()) == Assessment(state=State.READY, reason=Reason.READY)
+
+
+def test_a_new_tenant_is_first_announced() -> None:
+    assert judge(new_facts()).state is State.UNSEEN
+
+
+@pytest.mark.parametrize(
+    ("facts", "state"),
+    [
+        (settled(meta=replace(settled().meta, finalizers=())), State.UNPREPARED),
+        (settled(meta=replace(settled().meta, annotations={})), State.UNPREPARED),
+        (settled(meta=replace(settled().meta, labels={})), State.UNPREPARED),
+        (settled(namespace=None), State.UNCLAIMED),
+        (settled(namespace=child("Namespace", SPACE, tenant_uid="somebody")), State.UNCLAIMED),
+        (settled(children=settled().children[:1]), State.UNCLAIMED),
+        (settled(keys=None), State.KEYLESS),
+        (settled(digest=None), State.KEYLESS),
+        (settled(digest="sha256:other"), State.OUTDATED),
+        (settled(status=replace(settled().status, applied=None)), State.OUTDATED),
+        (settled(children=settled().children[:2]), State.DRIFTED),
+    ],
+)
+def test_each_thing_that_is_missing_leads_to_the_step_that_makes_it(facts: Facts, state: State) -> None:
+    assert judge(facts).state is state
+
+
+def test_a_field_changed_by_somebody_else_is_drift() -> None:
+    namespace, binding, deployment = settled().children
+    changed = settled(children=(namespace, binding, replace(deployment, fields="other")))
+    assert judge(changed).state is State.DRIFTED
+
+
+def test_an_object_that_is_not_of_the_set_is_no_drift() -> None:
+    stranger = child("ConfigMap", "notes", set_id="")
+    assert judge(settled(children=(*settled().children, stranger))).state is State.READY
+
+
+def test_deletion_comes_before_everything_else() -> None:
+    dying = replace(settled().meta, deletion_timestamp=GONE)
+    suspended = tenant(suspend={"reconcile": True})
+    assert judge(settled(meta=dying, tenant=suspended)).state is State.DELETING
+    assert judge(settled(meta=dying, tier=None)).state is State.DELETING
+    assert judge(settled(meta=dying, tenant=FieldError("spec", "broken"))).state is State.DELETING
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason", "word"),
+    [
+        (settled(tenant=FieldError("spec.tier", "is required")), Reason.INVALID_SPEC, "spec.tier"),
+        (settled(tier=None), Reason.TIER_NOT_FOUND, "standard"),
+        (settled(tier=FieldError("spec.keys", "is odd")), Reason.TIER_INVALID, "spec.keys"),
+        (settled(tier=tier(upstreams=[])), Reason.INVALID_SPEC, "spec.upstreams"),
+        (settled(tenant=tenant(upstreams=CREDENTIALS)), Reason.CREDENTIALS_NOT_FOUND, "openai"),
+    ],
+)
+def test_what_only_somebody_else_can_heal_is_stalled_and_says_what_to_do(
+    facts: Facts, reason: Reason, word: str
+) -> None:
+    verdict = judge(facts)
+    assert (verdict.state, verdict.reason, verdict.stalled) == (State.BLOCKED, reason, True)
+    assert word in verdict.message
+
+
+def test_a_blocked_tenant_is_blocked_also_when_it_is_new() -> None:
+    assert judge(new_facts(tier=None)).reason is Reason.TIER_NOT_FOUND
+
+
+def test_suspended_means_hands_off_even_from_drift() -> None:
+    facts = settled(tenant=tenant(suspend={"reconcile": True}), children=())
+    assert judge(facts).state is State.SUSPENDED
+
+
+def test_a_dying_namespace_is_waited_for() -> None:
+    verdict = judge(settled(namespace=child("Namespace", SPACE, terminating=True)))
+    assert (verdict.state, verdict.stalled) == (State.NAMESPACE_TERMINATING, False)
+    assert verdict.requeue is not None
+
+
+@pytest.mark.parametrize(
+    ("pods", "state", "reason"),
+    [
+        (workload(current=False), State.PROGRESSING, Reason.PROGRESSING),
+        (workload(available=0), State.PROGRESSING, Reason.PROGRESSING),
+        (workload(wanted=2, updated=1), State.PROGRESSING, Reason.PROGRESSING),
+        (workload(wanted=0, total=0, available=0), State.ASLEEP, Reason.ASLEEP),
+        (workload(refused="pods is forbidden: exceeded quota: tenant"), State.STUCK, Reason.QUOTA_BLOCKED),
+        (workload(refused="pods is forbidden: violates PodSecurity"), State.STUCK, Reason.PODS_NOT_READY),
+        (workload(deadline_exceeded=True, available=0), State.STUCK, Reason.DEADLINE_EXCEEDED),
+        (None, State.PROGRESSING, Reason.PROGRESSING),
+    ],
+)
+def test_health_follows_the_deployment(pods: object, state: State, reason: Reason) -> None:
+    verdict = judge(settled(workload=pods))
+    assert (verdict.state, verdict.reason) == (state, reason)
+
+
+def test_traffic_suspended_is_a_state_of_its_own() -> None:
+    facts = settled(tenant=tenant(suspend={"traffic": True}))
+    assert judge(facts).state is State.PAUSED
+
+
+def test_fewer_pods_than_wanted_is_ready_but_degraded() -> None:
+    verdict = judge(settled(workload=workload(wanted=3, updated=3, available=2)))
+    assert verdict.state is State.READY
+    assert verdict.degraded == (Reason.PARTLY_AVAILABLE, "2 of 3 pods are available")
+
+
+@pytest.mark.parametrize(
+    ("spec", "degraded"),
+    [
+        ({"autoscaling": {"maxReplicas": 2}, "limits": {"requestsPerMinute": 60}}, True),
+        ({"autoscaling": {"maxReplicas": 2}, "budget": {"amount": "10"}}, True),
+        ({"autoscaling": {"maxReplicas": 2}}, False),
+        ({"limits": {"requestsPerMinute": 60}}, False),
+    ],
+)
+def test_limits_that_hold_per_pod_only_are_said_to_be_so(spec: dict[str, object], degraded: bool) -> None:
+    verdict = judge(settled(tenant=tenant(**spec)))
+    assert (verdict.degraded is not None and verdict.degraded[0] is Reason.LIMITS_PER_REPLICA) is degraded
+
+
+def test_an_open_circuit_shows() -> None:
+    verdict = judge(settled(throttled=True))
+    assert verdict.degraded is not None
+    assert verdict.degraded[0] is Reason.CIRCUIT_OPEN
+
+
+def test_only_usable_credentials_count() -> None:
+    facts = settled(tenant=tenant(upstreams=CREDENTIALS), credentials={"openai": ("uid", 5)})
+    spec = facts.spec()
+    assert not isinstance(spec, Assessment)
+    assert missing_credentials(spec, facts.credentials) == []
+    assert missing_credentials(spec, {"other": ("uid", 5)}) == ["openai"]
+
+
+def test_retention_is_decided_by_the_spec_then_by_what_was_applied_last() -> None:
+    assert retains(settled(tenant=tenant(deletionPolicy="Retain")), None)
+    assert retains(settled(tier=tier(deletionPolicy="Retain")), "Delete")
+    assert not retains(settled(), "Retain")
+    assert retains(settled(tier=None), "Retain")
+    assert not retains(settled(tier=None), None)
+    assert retains(settled(tier=None, tenant=tenant(deletionPolicy="Retain")), "Delete")
+
+
+def test_a_set_is_prepared_also_when_it_lists_more_kinds_than_we_know() -> None:
+    meta = settled().meta
+    more = {**meta.annotations, names.SET_GROUP_KINDS: meta.annotations[names.SET_GROUP_KINDS] + ",Widget.example"}
+    assert judge(settled(meta=replace(meta, annotations=more))).state is State.READY
+
+
+def test_a_status_without_conditions_counts_as_unseen_even_if_something_was_applied() -> None:
+    assert judge(settled(status=TenantStatus())).state is State.UNSEEN

@@ -1,0 +1,135 @@
+"""Chart values, the policy document, endpoints and digests."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from msgspec.structs import replace
+from tenantry_operator.api.resolve import ResolvedSpec, resolve
+from tenantry_operator.plan import names
+from tenantry_operator.plan.desired import digest, endpoint, pod_annotations, policy, split_image, values
+from tenantry_service import policy as contract
+
+from tests.unit.operator.tenants import KEY, PLATFORM, UID, tenant, tier
+
+SCHEMA = json.loads(Path("charts/tenant/values.schema.json").read_text())
+FULL: dict[str, object] = {
+    "owners": [
+        {"kind": "User", "name": "ada@example.com"},
+        {"kind": "ServiceAccount", "name": "ci", "namespace": "tools"},
+    ],
+    "limits": {
+        "requestsPerMinute": 60,
+        "tokensPerMinute": 1000,
+        "concurrentRequests": 3,
+        "whenUnavailable": "LocalShare",
+    },
+    "budget": {"amount": "12.50", "window": "Day", "onExceeded": "Warn"},
+    "models": {"allow": ["gpt-4o*"], "aliases": {"fast": "gpt-4o-mini"}},
+    "upstreams": [
+        {"name": "openai", "baseURL": "https://api.openai.com/v1", "credentialsSecret": "openai", "priority": 1},
+        {"name": "own", "baseURL": "http://vllm.models.svc.cluster.local:8000/v1", "models": ["llama*"]},
+        {"name": "odd", "baseURL": "http://llm.example.com:8443/v1"},
+    ],
+    "resources": {"requests": {"cpu": 1, "memory": "128Mi"}, "limits": {"cpu": "2", "memory": "256Mi"}},
+    "autoscaling": {"minReplicas": 2, "maxReplicas": 4},
+    "placement": {"capacity": "Spot", "architectures": ["arm64"]},
+    "exposure": {"nodePort": 30123},
+    "suspend": {"traffic": True},
+}
+
+
+def resolved(**spec: object) -> ResolvedSpec:
+    """What holds for acme with this spec."""
+    return resolve(tenant(**spec), tier())
+
+
+def document(**spec: object) -> contract.Policy:
+    """The policy of acme with this spec and one key."""
+    return policy("acme", 3, resolved(**spec), [KEY])
+
+
+@pytest.mark.parametrize("spec", [{}, FULL])
+def test_values_are_what_the_charts_schema_allows(spec: dict[str, object]) -> None:
+    made = values("acme", resolved(**spec), document(**spec), PLATFORM)
+    jsonschema.validate(made, SCHEMA)
+
+
+def test_values_say_what_the_tenant_says() -> None:
+    made = values("acme", resolved(**FULL), document(**FULL), PLATFORM)
+    assert made["autoscaling"] == {"enabled": True, "minReplicas": 2, "maxReplicas": 4, "targetInFlight": 100}
+    assert made["upstreamSecrets"] == ["openai"]
+    assert made["resources"] == {
+        "requests": {"cpu": "1", "memory": "128Mi"},
+        "limits": {"cpu": "2", "memory": "256Mi"},
+    }
+    assert made["service"] == {"nodePort": 30123}
+    assert made["network"] == {
+        "ingressNamespaces": ["tenantry-system"],
+        "egress": {"ports": [443, 8443], "namespaces": ["models"]},
+    }
+
+
+def test_the_policy_is_one_that_the_service_reads() -> None:
+    made = document(**FULL)
+    assert contract.decode(contract.encode(made)) == made
+    assert made.budget is not None
+    assert made.budget.amount_nano_usd == 12_500_000_000
+    assert made.upstreams[0].credentials_file == "/etc/tenantry/upstreams/openai/api-key"
+    assert made.upstreams[1].credentials_file is None
+    assert made.upstreams[2].models == ("*",)
+    assert [key.id for key in made.keys] == [KEY.id]
+
+
+def test_a_key_that_the_spec_does_not_name_any_more_is_not_in_the_policy() -> None:
+    assert document(keys=[{"name": "other"}]).keys == ()
+
+
+def test_a_change_that_means_nothing_to_the_service_is_no_new_revision() -> None:
+    assert document().revision == policy("acme", 99, resolved(), [KEY]).revision
+    assert document().revision != document(limits={"requestsPerMinute": 1}).revision
+
+
+@pytest.mark.parametrize(
+    ("reference", "parts"),
+    [
+        ("tenantry:1.0", ("tenantry", "1.0")),
+        ("registry.example:5000/team/tenantry:dev-1a", ("registry.example:5000/team/tenantry", "dev-1a")),
+        ("tenantry@sha256:abc", ("tenantry", "sha256:abc")),
+        ("registry.example:5000/tenantry:1.0@sha256:abc", ("registry.example:5000/tenantry", "sha256:abc")),
+    ],
+)
+def test_images_are_split_into_repository_and_tag_or_digest(reference: str, parts: tuple[str, str]) -> None:
+    assert split_image(reference) == parts
+
+
+@pytest.mark.parametrize("reference", ["tenantry", "registry.example:5000/tenantry"])
+def test_an_image_without_tag_is_refused_with_an_example(reference: str) -> None:
+    with pytest.raises(ValueError, match="needs a tag"):
+        split_image(reference)
+
+
+def test_the_public_template_knows_port_tenant_and_namespace() -> None:
+    platform = replace(PLATFORM, public_url_template="https://{tenant}.{namespace}:{nodePort}/v1")
+    assert endpoint("acme", resolved(exposure={"nodePort": 30001}), platform) == "https://acme.tenant-acme:30001/v1"
+
+
+def test_the_digest_covers_everything_that_is_added_to_the_chart() -> None:
+    base = digest("chart", {"openai": ("uid", 1)}, retain=False, uid=UID)
+    assert base == digest("chart", {"openai": ("uid", 1)}, retain=False, uid=UID)
+    others = [
+        digest("other", {"openai": ("uid", 1)}, retain=False, uid=UID),
+        digest("chart", {"openai": ("uid", 2)}, retain=False, uid=UID),
+        digest("chart", {}, retain=False, uid=UID),
+        digest("chart", {"openai": ("uid", 1)}, retain=True, uid=UID),
+        digest("chart", {"openai": ("uid", 1)}, retain=False, uid="other"),
+    ]
+    assert len({base, *others}) == 6
+
+
+def test_pods_are_touched_for_a_new_policy_and_for_new_credentials() -> None:
+    base = pod_annotations(document(), {})
+    assert base[names.POLICY_REVISION] == document().revision
+    assert pod_annotations(document(limits={"requestsPerMinute": 1}), {}) != base
+    assert pod_annotations(document(), {"openai": ("uid", 1)}) != base

@@ -1,0 +1,102 @@
+"""What is kept of live objects, and what counts as drift."""
+
+import msgspec
+import pytest
+from tenantry_operator.plan import names
+from tenantry_operator.plan.observed import Child, LiveDeployment, LiveObject, child, fingerprint, version
+
+from tests.unit.operator.tenants import child as made
+
+
+def read(raw: dict[str, object], kind: type[LiveObject | LiveDeployment] = LiveObject) -> Child:
+    """As a watch event (a dict) would be read."""
+    return child("ConfigMap", msgspec.convert(raw, kind))
+
+
+def configmap(*entries: dict[str, object], **metadata: object) -> dict[str, object]:
+    """A ConfigMap with these managedFields."""
+    return {
+        "data": {"policy.json": "{}"},
+        "metadata": {
+            "name": "tenantry-policy",
+            "namespace": "tenant-acme",
+            "uid": "u",
+            "resourceVersion": "12",
+            "labels": names.labels("acme"),
+            "managedFields": list(entries),
+            **metadata,
+        },
+    }
+
+
+OURS: dict[str, object] = {
+    "manager": names.FIELD_MANAGER,
+    "operation": "Apply",
+    "apiVersion": "v1",
+    "fieldsV1": {"f:data": {"f:policy.json": {}}},
+}
+OURS_LESS = {**OURS, "fieldsV1": {"f:data": {}}}
+THEIRS = {**OURS, "manager": "kubectl-edit", "operation": "Update"}
+OUR_STATUS = {**OURS, "subresource": "status"}
+
+
+def test_an_event_and_an_answer_to_a_write_give_the_same_facts() -> None:
+    raw = configmap(OURS)
+    answer = msgspec.json.decode(msgspec.json.encode(raw), type=LiveObject)
+    assert read(raw) == child("ConfigMap", answer)
+
+
+def test_the_order_of_fields_does_not_matter() -> None:
+    one = {**OURS, "fieldsV1": {"f:a": {}, "f:b": {}}}
+    two = {**OURS, "fieldsV1": {"f:b": {}, "f:a": {}}}
+    assert read(configmap(one)).fields == read(configmap(two)).fields
+
+
+def test_losing_a_field_to_somebody_is_seen_and_their_own_fields_are_not() -> None:
+    mine = read(configmap(OURS)).fields
+    assert read(configmap(OURS, THEIRS)).fields == mine
+    assert read(configmap(OUR_STATUS, OURS)).fields == mine
+    assert read(configmap(OURS_LESS, THEIRS)).fields != mine
+    assert read(configmap(THEIRS)).fields != mine
+
+
+@pytest.mark.parametrize("version_only", [True, False])
+def test_a_new_version_alone_is_no_difference(version_only: bool) -> None:
+    before = read(configmap(OURS))
+    after = read(configmap(OURS if version_only else OURS_LESS, resourceVersion="13"))
+    assert before.same_as(after) is version_only
+
+
+def test_a_deployment_is_current_only_when_its_controller_has_seen_it() -> None:
+    raw: dict[str, object] = {
+        "metadata": {"name": "api", "generation": 2},
+        "spec": {"replicas": 2},
+        "status": {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 2},
+    }
+    seen = read(raw, LiveDeployment).workload
+    assert seen is not None
+    assert (seen.current, seen.wanted, seen.updated, seen.available) == (False, 2, 1, 2)
+    raw["status"] = {
+        "observedGeneration": 2,
+        "conditions": [
+            {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"},
+            {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"},
+        ],
+    }
+    seen = read(raw, LiveDeployment).workload
+    assert seen is not None
+    assert (seen.current, seen.deadline_exceeded, seen.refused) == (True, True, "exceeded quota")
+
+
+def test_the_fingerprint_tells_edits_deletions_and_additions_but_not_order_or_versions() -> None:
+    one, two = made("ConfigMap", "a"), made("Service", "b")
+    base = fingerprint([one, two])
+    assert fingerprint([two, msgspec.structs.replace(one, version=99, uid="new")]) == base
+    assert fingerprint([one]) != base
+    assert fingerprint([one, two, made("ConfigMap", "c")]) != base
+    assert fingerprint([one, msgspec.structs.replace(two, fields="other")]) != base
+
+
+def test_versions_are_numbers() -> None:
+    assert version("10") > version("9")
+    assert version("") == 0

@@ -1,0 +1,116 @@
+"""Events in, keys out: whom an event wakes, and in which lane."""
+
+from datetime import UTC, datetime
+
+from tenantry_operator.kube.resources import CONFIG_MAPS, NAMESPACES
+from tenantry_operator.live import Live
+from tenantry_operator.plan import names
+from tenantry_operator.queue import Lane, WorkQueue
+from tenantry_operator.reconcile import Turn
+from tenantry_operator.watch import Intake
+
+from tests.unit.operator.tenants import SPACE, UID
+
+
+async def nothing(_key: str, _turn: Turn) -> float | None:
+    """No work."""
+    return None
+
+
+class Recorder(WorkQueue):
+    """Notes what is added."""
+
+    def __init__(self) -> None:
+        super().__init__(nothing)
+        self.added: list[tuple[str, Lane]] = []
+
+    def add(self, key: str, lane: Lane) -> None:
+        """Note it."""
+        self.added.append((key, lane))
+
+
+def intake() -> tuple[Intake, list[tuple[str, Lane]]]:
+    """An intake and what it adds to its queue."""
+    queue = Recorder()
+    return Intake(Live(), queue), queue.added
+
+
+def tenant(version: int, **metadata: object) -> dict[str, object]:
+    """A Tenant's event."""
+    meta = {"name": "acme", "uid": UID, "resourceVersion": str(version), "generation": 1, **metadata}
+    return {"metadata": meta, "spec": {"tier": "standard"}}
+
+
+def managed(name: str, version: int, *, namespace: str = SPACE, **metadata: object) -> dict[str, object]:
+    """A managed object's event."""
+    meta = {"name": name, "uid": f"u-{name}", "resourceVersion": str(version), "labels": names.labels("acme")}
+    return {"metadata": {**meta, **({"namespace": namespace} if namespace else {}), **metadata}}
+
+
+DYING = {"deletionTimestamp": datetime(2026, 1, 1, tzinfo=UTC).isoformat()}
+
+
+def test_a_users_change_and_a_deletion_have_their_lanes_and_echoes_wake_nobody() -> None:
+    taken, added = intake()
+    taken.tenant(False, tenant(1))
+    taken.tenant(False, tenant(1))
+    taken.tenant(False, tenant(2, **DYING))
+    assert added == [("acme", Lane.CHANGE), ("acme", Lane.DELETION)]
+
+
+def test_a_tenant_that_is_gone_is_looked_at_once_more() -> None:
+    taken, added = intake()
+    taken.tenant(False, tenant(1))
+    taken.tenant(True, tenant(2))
+    assert added[-1] == ("acme", Lane.CHANGE)
+    assert taken.live.tenants == {}
+
+
+def test_a_tier_and_a_credential_wake_those_who_use_them() -> None:
+    taken, added = intake()
+    taken.tenant(False, tenant(1))
+    del added[:]
+    upstream = {"name": "a", "baseURL": "https://a.example/v1", "credentialsSecret": "openai"}
+    tier = {"metadata": {"name": "standard", "resourceVersion": "1"}, "spec": {"upstreams": [upstream]}}
+    taken.tier(False, tier)
+    secret = {"metadata": {"name": "openai", "uid": "u", "resourceVersion": "2"}, "data": {names.SECRET_FIELD: "eA=="}}
+    taken.credential(False, secret)
+    taken.credential(True, secret)
+    taken.tier(True, tier)
+    assert added == [("acme", Lane.CHANGE)] * 4
+
+
+def test_the_content_of_a_credential_is_not_kept() -> None:
+    taken, _ = intake()
+    secret = {"metadata": {"name": "openai", "uid": "u", "resourceVersion": "2"}, "data": {names.SECRET_FIELD: "c2s="}}
+    taken.credential(False, secret)
+    assert taken.live.credentials["openai"].usable
+    assert "c2s=" not in repr(taken.live)
+
+
+def test_a_managed_object_wakes_its_tenant_when_it_changed_or_went() -> None:
+    taken, added = intake()
+    taken.child(CONFIG_MAPS, False, managed("a", 1))
+    taken.child(CONFIG_MAPS, False, managed("a", 2))
+    taken.child(CONFIG_MAPS, True, managed("a", 3))
+    assert added == [("acme", Lane.PROGRESS)] * 2
+
+
+def test_of_a_tenant_on_its_way_out_only_the_namespace_matters() -> None:
+    taken, added = intake()
+    taken.tenant(False, tenant(1, **DYING))
+    taken.child(NAMESPACES, False, managed(SPACE, 2, namespace=""))
+    taken.child(CONFIG_MAPS, False, managed("a", 3))
+    del added[:]
+    taken.child(CONFIG_MAPS, True, managed("a", 4))
+    taken.child(NAMESPACES, True, managed(SPACE, 5, namespace=""))
+    assert added == [("acme", Lane.DELETION)]
+
+
+def test_any_event_shows_that_the_streams_are_alive() -> None:
+    now = [0.0]
+    taken = Intake(Live(), Recorder(), clock=lambda: now[0])
+    now[0] = 50.0
+    assert taken.age() == 50.0
+    taken.heard("Lease", False)
+    assert taken.age() == 0.0
