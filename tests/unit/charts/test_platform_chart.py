@@ -1,0 +1,178 @@
+"""charts/tenantry: refuses wrong values, grants no more than needed, and speaks the operator's language."""
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from tenantry_operator.api.decode import decode_tenant, decode_tier
+from tenantry_operator.api.resolve import resolve
+from tenantry_operator.main import parser
+
+from tests.unit.charts.conftest import CHARTS, Object, RenderPlatform, RenderTenant
+from tests.unit.charts.objects import at, find, kinds, pod_specs, violations_of_restricted
+
+EVERYTHING = ("dev.datastores.enabled=true", "operator.replicas=2", "image.tag=dev")
+
+
+@pytest.mark.parametrize("chart", ["tenantry", "tenant"])
+def test_lint_has_nothing_to_say(helm: Path, tmp_path: Path, chart: str) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(
+        "" if chart == "tenantry" else "{tenant: {name: a}, image: {tag: x}, policy: {apiVersion: a, tenant: a}}"
+    )
+    argv = [helm, "lint", CHARTS / chart, "--strict", "--values", values]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("setting", "field"),
+    [
+        ("operator.replicas=3", "operator/replicas"),
+        ("operator.replica=1", "operator"),
+        ("operator.logLevel=loud", "operator/logLevel"),
+        ("image.tag=no tag", "image/tag"),
+        ("dev.datastores.redis.image=", "dev/datastores/redis/image"),
+        ("tiers.specs.Trial.summary=x", "Trial"),
+        ("operator.publicUrlTemplate=ftp://x", "operator/publicUrlTemplate"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(platform: RenderPlatform, setting: str, field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        platform(setting)
+
+
+def test_every_pod_is_restricted(platform: RenderPlatform) -> None:
+    specs = pod_specs(platform(*EVERYTHING))
+    assert len(specs) == 5
+    assert {name: found for name, spec in specs if (found := violations_of_restricted(spec))} == {}
+
+
+@pytest.mark.parametrize("workload", ["tenantry-operator", "tenantry-apply-crds", "tenantry-release-tenants"])
+def test_the_operators_command_line_is_one_that_it_understands(platform: RenderPlatform, workload: str) -> None:
+    specs = dict(pod_specs(platform("image.tag=v1", "tenantDefaults.image.pullPolicy=Always")))
+    command, *arguments = at(specs[workload], "containers.0.args")
+    options = parser().parse_args(arguments)
+    assert command == "operator"
+    if workload == "tenantry-operator":
+        assert (options.tenant_image, options.tenant_image_pull_policy) == ("tenantry:v1", "Always")
+        assert (options.namespace, options.tenant_role) == ("tenantry-system", "tenantry-operator-tenant")
+    else:
+        assert options.release_all or options.apply_crds
+
+
+@pytest.mark.parametrize("tier", ["trial", "standard", "dedicated"])
+def test_each_tier_resolves_for_a_tenant_that_names_an_upstream(platform: RenderPlatform, tier: str) -> None:
+    upstream = {"name": "openai", "baseURL": "https://api.openai.com/v1"}
+    tenant = decode_tenant({"metadata": {"name": "acme"}, "spec": {"tier": tier, "upstreams": [upstream]}})
+    spec = resolve(tenant, decode_tier(find(platform(), "TenantTier", tier)))
+    assert spec.limits.requests_per_minute is not None
+    assert spec.deletion_protection is (tier == "dedicated")
+
+
+def test_upstreams_of_the_platform_are_those_of_every_tier_without_its_own(platform: RenderPlatform) -> None:
+    objects = platform(
+        "tiers.upstreams[0].name=openai",
+        "tiers.upstreams[0].baseURL=https://api.openai.com/v1",
+        "tiers.specs.trial.upstreams[0].name=sim",
+        "tiers.specs.trial.upstreams[0].baseURL=http://sim.sim.svc/v1",
+    )
+    names = {
+        at(each, "metadata.name"): at(each, "spec.upstreams.0.name") for each in objects if each["kind"] == "TenantTier"
+    }
+    assert names == {"trial": "sim", "standard": "openai", "dedicated": "openai"}
+
+
+def test_tiers_can_be_left_to_somebody_else(platform: RenderPlatform) -> None:
+    assert "TenantTier" not in kinds(platform("tiers.create=false"))
+    assert len([each for each in platform("tiers.specs.trial=null") if each["kind"] == "TenantTier"]) == 2
+
+
+def test_hooks_can_be_left_out(platform: RenderPlatform) -> None:
+    assert "Job" not in kinds(platform("hooks.applyCRDs=false", "hooks.releaseTenants=false"))
+
+
+def rules(role: Mapping[str, object]) -> list[dict[str, list[str]]]:
+    return list(at(role, "rules"))
+
+
+def grants(role: Mapping[str, object], resource: str) -> set[str]:
+    """The verbs that the role grants on all objects of a resource."""
+    matching = [rule for rule in rules(role) if resource in rule["resources"] and not rule.get("resourceNames")]
+    return {verb for rule in matching for verb in rule["verbs"]}
+
+
+def test_the_operator_has_no_right_on_secrets_and_pods_of_the_whole_cluster(platform: RenderPlatform) -> None:
+    for each in platform(*EVERYTHING):
+        if each["kind"] == "ClusterRole" and at(each, "metadata.name") != "tenantry-operator-tenant":
+            assert not grants(each, "secrets"), at(each, "metadata.name")
+            assert not grants(each, "pods"), at(each, "metadata.name")
+
+
+def test_no_role_has_wildcards_and_only_known_roles_can_be_bound(platform: RenderPlatform) -> None:
+    for each in platform(*EVERYTHING):
+        if each["kind"] not in ("ClusterRole", "Role"):
+            continue
+        for rule in rules(each):
+            assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
+            assert "escalate" not in rule["verbs"]
+            if "bind" in rule["verbs"]:
+                assert set(rule["resourceNames"]) <= {"tenantry-operator-tenant", "view"}
+
+
+async def test_the_operator_may_apply_prune_and_watch_every_kind_of_the_tenant_chart(
+    platform: RenderPlatform, tenant: RenderTenant
+) -> None:
+    roles = platform()
+    inside, cluster = (find(roles, "ClusterRole", name) for name in ("tenantry-operator-tenant", "tenantry-operator"))
+    rendered = await tenant(owners=[{"kind": "User", "name": "ann"}], keys=["k"], autoscaling={"maxReplicas": 3})
+    assert len(kinds(rendered)) == 11
+    for each in rendered:
+        resource = f"{str(each['kind']).lower()}s".replace("policys", "policies")
+        group = str(each["apiVersion"]).rpartition("/")[0]
+        assert any(resource in rule["resources"] and group in rule["apiGroups"] for rule in rules(inside)), resource
+        assert grants(inside, resource) == {"get", "create", "patch", "delete"}, resource
+        assert {"list", "watch"} <= grants(cluster, resource), resource
+
+
+async def test_owners_are_given_only_what_the_operator_may_give(platform: RenderPlatform, tenant: RenderTenant) -> None:
+    inside = find(platform(), "ClusterRole", "tenantry-operator-tenant")
+    rendered = await tenant(owners=[{"kind": "User", "name": "ann"}], keys=["k"])
+    bindable = {name for rule in rules(inside) if "bind" in rule["verbs"] for name in rule["resourceNames"]}
+    bound = {at(each, "roleRef.name") for each in rendered if at(each, "roleRef.kind") == "ClusterRole"}
+    assert bound == bindable == {"view"}
+    for rule in rules(find(rendered, "Role")):
+        for resource in rule["resources"]:
+            assert set(rule["verbs"]) <= grants(inside, resource)
+
+
+def test_hooks_leave_nothing_behind_and_the_release_does_not_own_the_definitions(platform: RenderPlatform) -> None:
+    objects = platform(*EVERYTHING)
+    hooks = [each for each in objects if "helm.sh/hook" in (at(each, "metadata.annotations") or {})]
+    assert {at(each, "metadata.name") for each in hooks} == {"tenantry-apply-crds", "tenantry-release-tenants"}
+    for each in hooks:
+        policy = at(each, "metadata.annotations")["helm.sh/hook-delete-policy"]
+        assert policy == "before-hook-creation,hook-succeeded"
+    assert "CustomResourceDefinition" not in kinds(objects)
+
+
+def test_a_budget_for_the_operator_only_where_it_can_move(platform: RenderPlatform) -> None:
+    assert "PodDisruptionBudget" not in kinds(platform())
+    assert at(find(platform("operator.replicas=2"), "PodDisruptionBudget"), "spec.maxUnavailable") == 1
+
+
+def test_datastores_are_off_unless_asked_for_and_their_passwords_are_on_no_command_line(
+    platform: RenderPlatform,
+) -> None:
+    assert len(pod_specs(platform())) == 3
+    objects = platform("dev.datastores.enabled=true")
+    passwords = set(password_fields(find(objects, "Secret", "dev-datastores")).values())
+    assert {len(password) for password in passwords} == {32}
+    for _, spec in pod_specs(objects):
+        for password in passwords:
+            assert password not in str(spec)
+
+
+def password_fields(secret: Object | Mapping[str, object]) -> dict[str, str]:
+    return {name: value for name, value in at(secret, "stringData").items() if name.endswith("-password")}
