@@ -32,6 +32,8 @@ class Answer:
 
     #: An event stream, which can be ended by an event of ours.
     streamed = False
+    #: The client gets another number of bytes than the upstream sent.
+    resized = False
 
     def feed(self, data: bytes) -> bytes:
         """More of the answer came; returns what the client gets now."""
@@ -84,6 +86,7 @@ class ChatStream(Answer):
     """Server-sent chat chunks."""
 
     streamed = True
+    resized = True
 
     def __init__(self, *, strip_usage: bool) -> None:
         self._meter = ChatStreamMeter(strip_usage=strip_usage)
@@ -114,6 +117,8 @@ class ChatStream(Answer):
 
 class ModelList(Answer):
     """The upstream's models, held back until they can be filtered."""
+
+    resized = True
 
     def __init__(self, view: TenantView) -> None:
         self._view = view

@@ -255,8 +255,7 @@ class Exchange:
         assert self.caller is not None
         wants_usage = self._chat is not None and self._chat.wants_usage
         self._answer = answers.choose(self.route.plan, head, self.caller.view, wants_usage=wants_usage)
-        # A stream may lose or gain an event on its way.
-        length = None if self._answer.streamed else head.content_length
+        length = None if self._answer.resized else head.content_length
         self._client_head = ClientHead(head.status, lines, length)
         return ()
 

@@ -158,6 +158,7 @@ def test_the_model_list_is_what_the_tenant_may_use() -> None:
     listed = b'{"object":"list","data":[{"id":"gpt-4o","object":"model"},{"id":"o3","object":"model"}]}'
     story.on(sent(), upstream_head(200, "application/json", len(listed)), data(listed)).wants().on(end())
     assert [model["id"] for model in json.loads(story.to_client)["data"]] == ["gpt-4o", "fast"]
+    assert story.client_head.content_length is None
 
 
 def test_a_model_list_that_is_none_becomes_an_upstream_error() -> None:
