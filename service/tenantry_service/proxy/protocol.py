@@ -312,6 +312,7 @@ class ClientConnection(asyncio.Protocol):
             self._advance()
         else:
             active.discard = True
+            self._deadline = self._loop.time() + self.engine.seconds[Timer.REQUEST_BODY.value]
             if self._close_after:
                 self._linger()
 
@@ -387,6 +388,8 @@ class ClientConnection(asyncio.Protocol):
             framing = b"transfer-encoding: chunked\r\n"
             self._chunked = True
         if active is None or not active.keep_alive or self.engine.draining or not self._can_read_on(active):
+            self._close_after = True
+        if head.status == errors.BODY_TIMEOUT.status:
             self._close_after = True
         connection = b"connection: close\r\n" if self._close_after else b""
         if active is not None and active.version_1_0 and not self._close_after:

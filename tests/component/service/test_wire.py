@@ -1,6 +1,7 @@
 """HTTP/1.1 on real sockets: keep-alive, pipelining, bodies of every framing, bad requests, slow readers and senders."""
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
@@ -26,7 +27,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Service]:
 
 
 def statuses(answers: bytes) -> list[int]:
-    return [int(status) for status in re.findall(rb"^HTTP/1\.1 (\d+)", answers, re.MULTILINE)]
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", answers)]
 
 
 class Client:
@@ -295,9 +296,9 @@ async def test_upstreams_speak_many_dialects(running: Service) -> None:
     expected = {b"interim": 200, b"empty": 204, b"garbage": 502, b"two": 200, b"endless": 502}
 
     async def upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = await reader.readuntil(b"two words")
-        name = next(name for name in scripts if b"x-dialect: " + name in request)
-        writer.write(scripts[name])
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while request := await reader.readuntil(b"two words"):
+                writer.write(next(script for name, script in scripts.items() if b"x-dialect: " + name in request))
 
     server = await asyncio.start_server(upstream, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
