@@ -16,9 +16,7 @@ from tests.unit.operator.tenants import PLATFORM, SPACE, UID
 META = ObjectMeta(name="acme", uid=UID, resource_version="7", finalizers=("other/one",), labels={"team": "a"})
 
 
-def rendered(
-    kind: str = "ConfigMap", api_version: str = "v1", name: str = "a", **metadata: object
-) -> dict[str, object]:
+def rendered(kind: str = "ConfigMap", version: str = "v1", name: str = "a", **metadata: object) -> dict[str, object]:
     """An object as the chart renders it."""
     return {"apiVersion": version, "kind": kind, "metadata": {"name": name, **metadata}}
 
