@@ -118,7 +118,7 @@ def test_no_role_has_wildcards_and_only_known_roles_can_be_bound(platform: Rende
             assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
             assert "escalate" not in rule["verbs"]
             if "bind" in rule["verbs"]:
-                assert set(rule["resourceNames"]) <= {"tenantry-operator-tenant", "view"}
+                assert set(rule["resourceNames"]) <= {"tenantry-operator-tenant", "view", "key-reader"}
 
 
 async def test_the_operator_may_apply_prune_and_watch_every_kind_of_the_tenant_chart(
@@ -140,8 +140,8 @@ async def test_owners_are_given_only_what_the_operator_may_give(platform: Render
     inside = find(platform(), "ClusterRole", "tenantry-operator-tenant")
     rendered = await tenant(owners=[{"kind": "User", "name": "ann"}], keys=["k"])
     bindable = {name for rule in rules(inside) if "bind" in rule["verbs"] for name in rule["resourceNames"]}
-    bound = {at(each, "roleRef.name") for each in rendered if at(each, "roleRef.kind") == "ClusterRole"}
-    assert bound == bindable == {"view"}
+    bound = {at(each, "roleRef.name") for each in rendered if each["kind"] == "RoleBinding"}
+    assert bound == bindable == {"view", "key-reader"}
     for rule in rules(find(rendered, "Role")):
         for resource in rule["resources"]:
             assert set(rule["verbs"]) <= grants(inside, resource)
