@@ -1,0 +1,244 @@
+"""The API server itself refuses bad Tenants, naming the field, and keeps those that are protected from deletion."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+import yaml
+from localcluster import tools
+from tenantry_operator.api.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class ControlPlane(Protocol):
+    """What is used of the fixture ``control_plane``."""
+
+    @property
+    def kubeconfig(self) -> Path: ...
+
+
+Kubectl = Callable[..., subprocess.CompletedProcess[str]]
+Apply = Callable[..., subprocess.CompletedProcess[str]]
+
+pytestmark = pytest.mark.usefixtures("definitions")
+
+
+@pytest.fixture(scope="module")
+def kubectl(control_plane: ControlPlane) -> Kubectl:
+    """Run kubectl against the control plane; the caller looks at the result."""
+    program = [str(tools.kubectl()), "--kubeconfig", str(control_plane.kubeconfig)]
+
+    def run(*arguments: str, manifest: object = None) -> subprocess.CompletedProcess[str]:
+        text = None if manifest is None else json.dumps(manifest)
+        return subprocess.run(
+            [*program, *arguments], input=text, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def definitions(kubectl: Kubectl) -> None:
+    """Both CRDs, established."""
+    applied = kubectl("apply", "--server-side", "--filename", str(ROOT / "crds"))
+    assert applied.returncode == 0, applied.stderr
+    kubectl("wait", "--for=condition=Established", "--timeout=30s", "--filename", str(ROOT / "crds"))
+
+
+@pytest.fixture
+def apply(kubectl: Kubectl) -> Iterator[Apply]:
+    """Apply a Tenant, or with ``kind`` a TenantTier; what was created goes with the test."""
+    made: list[tuple[str, str]] = []
+
+    def run(spec: Mapping[str, object], name: str = "acme", kind: str = "Tenant") -> subprocess.CompletedProcess[str]:
+        manifest = {"apiVersion": "tenantry.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+        done = kubectl("apply", "--filename", "-", manifest=manifest)
+        if done.returncode == 0:
+            made.append((kind, name))
+        return done
+
+    yield run
+    for kind, name in made:
+        kubectl("delete", kind, name, "--ignore-not-found")
+
+
+UPSTREAM = {"name": "openai", "baseURL": "https://api.openai.com/v1"}
+FULL: dict[str, object] = {
+    "tier": "trial",
+    "owners": [
+        {"kind": "User", "name": "ann@example.com"},
+        {"kind": "ServiceAccount", "name": "ci", "namespace": "build"},
+        {"kind": "ServiceAccount", "name": "ci", "namespace": "test"},
+    ],
+    "keys": [{"name": "default", "rotation": 1, "gracePeriod": "1h30m", "expiresAt": "2030-01-01T00:00:00Z"}],
+    "limits": {
+        "requestsPerMinute": 1,
+        "tokensPerMinute": 1,
+        "concurrentRequests": 1,
+        "whenUnavailable": "LocalShare",
+    },
+    "budget": {"amount": "12.50", "window": "Day", "onExceeded": "Warn"},
+    "models": {"allow": ["gpt-4o*", "org/model:free"], "aliases": {"fast": "gpt-4o-mini"}},
+    "upstreams": [{**UPSTREAM, "credentialsSecret": "openai", "priority": 1, "models": ["gpt-*"]}],
+    "resources": {"requests": {"cpu": 1, "memory": "128Mi"}, "limits": {"cpu": "1500m", "memory": "0.5Gi"}},
+    "autoscaling": {"minReplicas": 0, "maxReplicas": 3, "targetInFlight": 10, "idleAfter": "15m"},
+    "placement": {"capacity": "Spot", "architectures": ["arm64"]},
+    "exposure": {"hostnames": ["acme.example.com", "{tenant}.api.example.com"], "nodePort": 30080},
+    "suspend": {"reconcile": True, "traffic": False},
+    "deletionPolicy": "Retain",
+    "deletionProtection": False,
+}
+
+
+def test_a_tenant_with_every_field_is_accepted(apply: Apply) -> None:
+    assert FULL.keys() == {*Settings.__struct_encode_fields__, "tier"}
+    done = apply(FULL)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_name_of_forty_characters_is_accepted(apply: Apply) -> None:
+    assert apply({"tier": "trial"}, name="a" * 40).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "remedy"),
+    [
+        ({"tier": "Not A Tier"}, "spec.tier", "must be lower-case letters"),
+        ({}, "spec.tier", "Required"),
+        ({"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}, "spec.autoscaling.minReplicas", "lower the one"),
+        ({"autoscaling": {"minReplicas": -1}}, "spec.autoscaling.minReplicas", "greater than or equal to 0"),
+        ({"budget": {"amount": "-5"}}, "spec.budget.amount", "without a sign"),
+        ({"budget": {"amount": "5e3"}}, "spec.budget.amount", "plain decimal"),
+        ({"budget": {"amount": 5}}, "spec.budget.amount", "must be of type string"),
+        ({"keys": [{"name": "a"}, {"name": "a"}]}, "spec.keys[1]", "Duplicate value"),
+        ({"upstreams": [UPSTREAM, UPSTREAM]}, "spec.upstreams[1]", "Duplicate value"),
+        ({"owners": [{"kind": "User", "name": "a"}] * 2}, "spec.owners[1]", "Duplicate value"),
+        ({"owners": [{"kind": "ServiceAccount", "name": "a"}]}, "spec.owners[0].namespace", "is required when"),
+        (
+            {"owners": [{"kind": "User", "name": "a", "namespace": "n"}]},
+            "spec.owners[0].namespace",
+            "left out for User",
+        ),
+        ({"limits": {"requestPerMinute": 1}}, 'unknown field "spec.limits.requestPerMinute"', "strict decoding error"),
+        ({"unheardOf": 1}, 'unknown field "spec.unheardOf"', "strict decoding error"),
+        ({"limits": {"requestsPerMinute": 0}}, "spec.limits.requestsPerMinute", "greater than or equal to 1"),
+        ({"keys": [{"name": "a", "gracePeriod": "1d"}]}, "spec.keys[0].gracePeriod", "must be a duration"),
+        ({"keys": [{"name": "a", "expiresAt": "tomorrow"}]}, "spec.keys[0].expiresAt", "must be of type date-time"),
+        ({"upstreams": [{"name": "a", "baseURL": "ftp://x"}]}, "spec.upstreams[0].baseURL", "http or https URL"),
+        ({"resources": {"requests": {"cpu": -1}}}, "spec.resources.requests.cpu", "Kubernetes quantity"),
+        ({"resources": {"limits": {"memory": "5X"}}}, "spec.resources.limits.memory", "Kubernetes quantity"),
+        ({"exposure": {"hostnames": ["Not a host"]}}, "spec.exposure.hostnames[0]", "must be a host name"),
+        ({"exposure": {"nodePort": 80}}, "spec.exposure.nodePort", "greater than or equal to 30000"),
+        ({"models": {"aliases": {"": "x"}}}, "spec.models.aliases", "each name must have 1 to 128"),
+        ({"placement": {"capacity": "Cheap"}}, "spec.placement.capacity", "SpotPreferred"),
+        ({"keys": [{"name": f"k{n}"} for n in range(33)]}, "spec.keys", "at most 32 items"),
+    ],
+)
+def test_a_bad_tenant_is_refused_by_field(apply: Apply, spec: dict[str, object], field: str, remedy: str) -> None:
+    done = apply(spec if not spec or "tier" in spec else {"tier": "trial", **spec})
+    assert done.returncode != 0
+    assert field in done.stderr
+    assert remedy in done.stderr
+
+
+@pytest.mark.parametrize("name", ["a" * 41, "a.b"])
+@pytest.mark.parametrize("kind", ["Tenant", "TenantTier"])
+def test_a_bad_name_is_refused_under_metadata_name(apply: Apply, kind: str, name: str) -> None:
+    done = apply({"tier": "trial"} if kind == "Tenant" else {}, name=name, kind=kind)
+    assert done.returncode != 0
+    assert "metadata.name: Invalid value" in done.stderr
+    assert "must " in done.stderr
+
+
+def test_a_tier_cannot_give_a_node_port_to_all_its_tenants(apply: Apply) -> None:
+    done = apply({"exposure": {"nodePort": 30080}}, name="trial", kind="TenantTier")
+    assert "spec.exposure" in done.stderr
+    assert "belongs to one Tenant" in done.stderr
+
+
+def test_a_tier_takes_every_default(apply: Apply) -> None:
+    spec = {name: value for name, value in FULL.items() if name not in ("tier", "exposure")}
+    done = apply({**spec, "summary": "All of it."}, name="full", kind="TenantTier")
+    assert done.returncode == 0, done.stderr
+
+
+def test_columns_show_what_an_operator_of_the_platform_asks_first(apply: Apply, kubectl: Kubectl) -> None:
+    apply({"tier": "trial"})
+    condition = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "Ready",
+        "message": "All is well",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    status = {
+        "conditions": [condition],
+        "endpoint": "http://api/v1",
+        "namespace": "tenant-acme",
+        "usage": {"spend": "1.25"},
+    }
+    patch = (
+        "patch",
+        "tenant",
+        "acme",
+        "--subresource=status",
+        "--type=merge",
+        "--patch",
+        json.dumps({"status": status}),
+    )
+    assert kubectl(*patch).returncode == 0
+    header, row = kubectl("get", "ten", "acme").stdout.splitlines()
+    assert header.split() == ["NAME", "TIER", "READY", "REASON", "ENDPOINT", "SPEND", "AGE"]
+    assert row.split()[:-1] == ["acme", "trial", "True", "Ready", "http://api/v1", "1.25"]
+    wide = kubectl("get", "tenantry", "--output=wide").stdout
+    assert "tenant-acme" in wide
+    assert "All is well" in wide
+    waited = kubectl("wait", "--for=condition=Ready", "tenant/acme", "--timeout=5s")
+    assert waited.returncode == 0, waited.stderr
+
+
+def test_status_is_a_subresource_that_applying_a_tenant_does_not_touch(apply: Apply, kubectl: Kubectl) -> None:
+    apply({"tier": "trial"})
+    patch = ("patch", "tenant", "acme", "--type=merge", "--patch", '{"status": {"namespace": "stolen"}}')
+    kubectl(*patch)
+    assert "stolen" not in kubectl("get", "tenant", "acme", "--output=json").stdout
+
+
+@pytest.fixture
+def protected(apply: Apply, kubectl: Kubectl) -> Iterator[None]:
+    """The chart's admission policy, in force: the API server takes a moment to read a new one."""
+    argv = [tools.helm(), "template", "tenantry", ROOT / "charts" / "tenantry", "--kube-version", "1.35.0"]
+    argv += ["--namespace", "tenantry-system", "--show-only", "templates/deletion-protection.yaml"]
+    rendered = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    for document in yaml.safe_load_all(rendered):
+        assert kubectl("apply", "--filename", "-", manifest=document).returncode == 0
+    apply({"tier": "trial", "deletionProtection": True}, name="probe")
+    deadline = time.monotonic() + 30
+    while kubectl("delete", "tenant", "probe", "--dry-run=server").returncode == 0:
+        assert time.monotonic() < deadline, "the policy never came into force"
+        time.sleep(0.1)
+    yield
+    kubectl("patch", "tenant", "probe", "--type=merge", "--patch", '{"spec": {"deletionProtection": false}}')
+
+
+@pytest.mark.usefixtures("protected")
+@pytest.mark.parametrize(
+    ("said", "inherited", "refused"),
+    [(True, False, True), (None, True, True), (False, True, False), (None, False, False)],
+)
+def test_deletion_is_refused_while_tenant_or_tier_says_so(
+    apply: Apply, kubectl: Kubectl, said: bool | None, inherited: bool, refused: bool
+) -> None:
+    apply({"tier": "trial"} | ({} if said is None else {"deletionProtection": said}))
+    status = json.dumps({"status": {"deletionProtection": inherited}})
+    kubectl("patch", "tenant", "acme", "--subresource=status", "--type=merge", "--patch", status)
+    done = kubectl("delete", "tenant", "acme")
+    assert (done.returncode != 0) is refused, done.stderr
+    if refused:
+        assert "set spec.deletionProtection to false first" in done.stderr
+        kubectl("patch", "tenant", "acme", "--type=merge", "--patch", '{"spec": {"deletionProtection": false}}')
