@@ -1,9 +1,12 @@
 // Command noderoutes keeps one route per other node, to that node's pods by that node's address, and one rule that
-// masquerades what pods send to anything but pods.
+// masquerades what pods send to anything but pods; then it writes the configuration of the bridge plug-in.
 //
-// The bridge plug-in connects the pods of one node; this is all that is missing for a cluster on one network. Routes
-// vanish when a node's container restarts, hence a DaemonSet instead of routes set once. It does not enforce
-// NetworkPolicy.
+// The plug-in connects the pods of one node; routes are all that is missing for a cluster on one network. They vanish
+// when a node's container restarts, hence a DaemonSet instead of routes set once. NetworkPolicy is not enforced.
+//
+// The configuration is what makes the kubelet report the node as Ready. It is written after the first answer of the API
+// server through its Service address, so no pod ever runs on a node on which Services do not work yet: CoreDNS would
+// back off for half a minute.
 //
 // It asks the API server by plain HTTP (list, then a watch of which any event means "list again") instead of through
 // client-go: a tenth of the memory, on every node.
@@ -24,6 +27,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -66,6 +70,43 @@ func (list nodeList) routes(self string) map[string]string {
 		}
 	}
 	return wanted
+}
+
+// podCIDR returns the pod network of the node of that name, or "" while it has none.
+func (list nodeList) podCIDR(self string) string {
+	for _, node := range list.Items {
+		if node.Metadata.Name == self {
+			return node.Spec.PodCIDR
+		}
+	}
+	return ""
+}
+
+// configure writes the network configuration of this node's pods (CNI specification 0.4.0, configuration list).
+func configure(dir, cidr string) error {
+	document, err := json.MarshalIndent(map[string]any{
+		"cniVersion": "0.4.0",
+		"name":       "pods",
+		"plugins": []any{
+			map[string]any{
+				"type": "bridge", "bridge": "cni0", "isDefaultGateway": true, "hairpinMode": true,
+				"ipam": map[string]any{"type": "host-local", "ranges": [][]any{{map[string]string{"subnet": cidr}}}},
+			},
+			map[string]any{"type": "portmap", "capabilities": map[string]bool{"portMappings": true}},
+		},
+	}, "", "  ")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, "10-pods.conflist")
+	if known, err := os.ReadFile(path); err == nil && string(known) == string(document) {
+		return nil
+	}
+	// containerd reads the directory whenever it changes: it must never see half a file.
+	if err := os.WriteFile(path+".partial", document, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(path+".partial", path)
 }
 
 // set makes the kernel's routes those that are wanted. Replacing a route with itself changes nothing.
@@ -120,7 +161,7 @@ func api(ctx context.Context, client *http.Client, path string) (io.ReadCloser, 
 }
 
 // round lists the nodes, sets the routes, and returns when a node has changed or half a minute is over.
-func round(client *http.Client, self, pods string) error {
+func round(client *http.Client, self, pods, cni string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	body, err := api(ctx, client, "/api/v1/nodes")
@@ -134,6 +175,11 @@ func round(client *http.Client, self, pods string) error {
 	}
 	if err := errors.Join(set(list.routes(self)), masquerade(pods)); err != nil {
 		return err
+	}
+	if cidr := list.podCIDR(self); cidr != "" {
+		if err := configure(cni, cidr); err != nil {
+			return err
+		}
 	}
 	events, err := api(ctx, client, "/api/v1/nodes?watch=1&timeoutSeconds=30&resourceVersion="+list.Metadata.ResourceVersion)
 	if err != nil {
@@ -149,6 +195,7 @@ func round(client *http.Client, self, pods string) error {
 
 func main() {
 	pods := flag.String("pod-subnet", "", "the network of all pods of the cluster")
+	cni := flag.String("cni-dir", "/etc/cni/net.d", "where the container runtime looks for network configurations")
 	flag.Parse()
 	self := os.Getenv("NODE_NAME")
 	authority, err := os.ReadFile(account + "ca.crt")
@@ -157,13 +204,13 @@ func main() {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(authority)
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	// No connection is kept: one that was made before the Service's rules were there leads elsewhere.
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}
+	client := &http.Client{Transport: transport}
 	for {
-		pause := 200 * time.Millisecond // many events in a row (a node that joins) become few rounds
-		if err := round(client, self, *pods); err != nil {
+		if err := round(client, self, *pods, *cni); err != nil {
 			log.Print(err)
-			pause = time.Second
 		}
-		time.Sleep(pause)
+		time.Sleep(300 * time.Millisecond) // many events in a row (a node that joins) become few rounds
 	}
 }
