@@ -9,7 +9,10 @@ import sys
 from collections.abc import Callable, Sequence
 
 COMMANDS = {
-    "serve": ("tenantry_service.serve:main", "run an OpenAI-compatible endpoint (a tenant's pod, or a laptop with --upstream)"),
+    "serve": (
+        "tenantry_service.serve:main",
+        "run an OpenAI-compatible endpoint (a tenant's pod, or a laptop with --upstream)",
+    ),
     "operator": ("tenantry_operator.main:main", "reconcile Tenants into namespaces, keys and endpoints"),
 }
 
@@ -18,7 +21,15 @@ def usage() -> str:
     """The help text: a line for each command."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {help_text}" for name, (_, help_text) in COMMANDS.items()]
-    return "\n".join(["usage: tenantry <command> [options]", "", *lines, "", "`tenantry <command> --help` lists a command's options."])
+    return "\n".join(
+        [
+            "usage: tenantry <command> [options]",
+            "",
+            *lines,
+            "",
+            "`tenantry <command> --help` lists a command's options.",
+        ]
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
