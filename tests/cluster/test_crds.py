@@ -5,7 +5,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 import yaml
@@ -14,14 +13,6 @@ from tenantry_operator.api.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
-
-class ControlPlane(Protocol):
-    """What is used of the fixture ``control_plane``."""
-
-    @property
-    def kubeconfig(self) -> Path: ...
-
-
 Kubectl = Callable[..., subprocess.CompletedProcess[str]]
 Apply = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -29,9 +20,9 @@ pytestmark = pytest.mark.usefixtures("definitions")
 
 
 @pytest.fixture(scope="module")
-def kubectl(control_plane: ControlPlane) -> Kubectl:
+def kubectl(control_plane_kubeconfig: Path) -> Kubectl:
     """Run kubectl against the control plane; the caller looks at the result."""
-    program = [str(tools.kubectl()), "--kubeconfig", str(control_plane.kubeconfig)]
+    program = [str(tools.kubectl()), "--kubeconfig", str(control_plane_kubeconfig)]
 
     def run(*arguments: str, manifest: object = None) -> subprocess.CompletedProcess[str]:
         text = None if manifest is None else json.dumps(manifest)
@@ -45,7 +36,7 @@ def kubectl(control_plane: ControlPlane) -> Kubectl:
 @pytest.fixture(scope="module")
 def definitions(kubectl: Kubectl) -> None:
     """Both CRDs, established."""
-    applied = kubectl("apply", "--server-side", "--filename", str(ROOT / "crds"))
+    applied = kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(ROOT / "crds"))
     assert applied.returncode == 0, applied.stderr
     kubectl("wait", "--for=condition=Established", "--timeout=30s", "--filename", str(ROOT / "crds"))
 
@@ -215,7 +206,8 @@ def protected(apply: Apply, kubectl: Kubectl) -> Iterator[None]:
     argv = [tools.helm(), "template", "tenantry", ROOT / "charts" / "tenantry", "--kube-version", "1.35.0"]
     argv += ["--namespace", "tenantry-system", "--show-only", "templates/deletion-protection.yaml"]
     rendered = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-    for document in yaml.safe_load_all(rendered):
+    policy = [document for document in yaml.safe_load_all(rendered) if document]
+    for document in policy:
         assert kubectl("apply", "--filename", "-", manifest=document).returncode == 0
     apply({"tier": "trial", "deletionProtection": True}, name="probe")
     deadline = time.monotonic() + 30
@@ -224,6 +216,8 @@ def protected(apply: Apply, kubectl: Kubectl) -> Iterator[None]:
         time.sleep(0.1)
     yield
     kubectl("patch", "tenant", "probe", "--type=merge", "--patch", '{"spec": {"deletionProtection": false}}')
+    for document in policy:
+        kubectl("delete", "--filename", "-", manifest=document)
 
 
 @pytest.mark.usefixtures("protected")
