@@ -23,6 +23,9 @@ NAMES = ("demo", "test")
 #: kind's label on the containers of a cluster.
 LABEL = "io.x-k8s.kind.cluster"
 
+#: Address of the DNS Service: kubeadm takes the tenth of kind's service network, 10.96.0.0/16.
+DNS_SERVICE = "10.96.0.10"
+
 #: Seconds that nodes may take from the cluster's creation (or its containers' start) until they are Ready.
 READY_TIMEOUT = 180
 
@@ -321,15 +324,18 @@ def _ensure_network(checkout: Checkout, docker: Engine, log: StepLog) -> None:
 
 
 def wait_ready(cluster: Cluster, log: StepLog) -> None:
-    """Wait until all nodes are Ready and names resolve. Raises `ProgramFailed` after READY_TIMEOUT seconds."""
-    kubectl = [*cluster.engine.docker, "exec", cluster.control_plane, "kubectl"]
-    kubectl += ["--kubeconfig=/etc/kubernetes/admin.conf"]
-    env, limit = cluster.engine.env, f"--timeout={READY_TIMEOUT}s"
-    # A revived API server takes a moment; `kubectl wait` itself gives up at the first refused connection.
-    for attempt in range(60):
-        log.say(f"is the API server there? ({attempt})")
-        if log.run([*kubectl, "get", "--raw", "/readyz", "--request-timeout=2s"], env=env, check=False) == 0:
-            break
-        log.run(["sleep", "0.5"])
+    """Wait until all nodes are Ready and reach the cluster's DNS by its Service address.
+
+    The last is asked on every node, for after a restart conditions and rollouts still tell of the time before it.
+    Raises `ProgramFailed` when it takes more than some READY_TIMEOUT seconds.
+    """
+    docker, env = cluster.engine.docker, cluster.engine.env
+    kubectl = [*docker, "exec", cluster.control_plane, "kubectl", "--kubeconfig=/etc/kubernetes/admin.conf"]
+    limit = f"--timeout={READY_TIMEOUT}s"
+    # `kubectl wait` gives up at the first refused connection.
+    log.until([*kubectl, "get", "--raw", "/readyz", "--request-timeout=2s"], READY_TIMEOUT, env=env)
     log.run([*kubectl, "wait", "--for=condition=Ready", "nodes", "--all", limit], env=env)
     log.run([*kubectl, "--namespace=kube-system", "rollout", "status", "deployment/coredns", limit], env=env)
+    for node in (cluster.control_plane, *cluster.workers):
+        asked = ["timeout", "2", "bash", "-c", f"exec 3<>/dev/tcp/{DNS_SERVICE}/53"]
+        log.until([*docker, "exec", node, *asked], READY_TIMEOUT, env=env)

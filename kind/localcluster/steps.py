@@ -106,6 +106,16 @@ class StepLog:
         """Like `run`, but return what the program wrote to its standard output (it is not logged; errors are)."""
         return self._execute(argv, env, cwd, input, timeout, check, True, "", capture=True)[1]
 
+    def until(
+        self, argv: Sequence[object], timeout: float, *, env: Mapping[str, str] | None = None, pause: float = 0.3
+    ) -> None:
+        """Run a program again and again until it ends with 0. Raises `ProgramFailed` after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while self.run(argv, env=env, check=False) != 0:
+            if time.monotonic() > deadline:
+                raise ProgramFailed([str(word) for word in argv], f"did not succeed within {timeout:.0f} s")
+            time.sleep(pause)
+
     def _execute(
         self,
         argv: Sequence[object],
