@@ -65,7 +65,6 @@ class Reason(StrEnum):
         "NamespaceTerminating",
         "The namespace is still going away; it is made anew once it is gone.",
     )
-    WAKING = "Waking", "A request arrived for a sleeping tenant; its first pod is starting."
 
     # Nothing will change until somebody changes something.
     INVALID_SPEC = "InvalidSpec", "The Tenant and its tier together do not make sense; the message names the field."
@@ -96,10 +95,6 @@ class Reason(StrEnum):
     LIMITS_PER_REPLICA = (
         "LimitsPerReplica",
         "Each pod counts for itself, because no shared counters are configured.",
-    )
-    DEPENDENCY_MISSING = (
-        "DependencyMissing",
-        "Something optional is not there; a stated, smaller behaviour is in force.",
     )
 
     # Chosen by the user.

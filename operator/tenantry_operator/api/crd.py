@@ -13,9 +13,8 @@ import yaml
 from msgspec import Struct
 
 from tenantry_operator.api.meta import GROUP, NAME_MAX_LENGTH, VERSION
-from tenantry_operator.api.rules import Rule
+from tenantry_operator.api.rules import DNS_LABEL, DNS_LABEL_REMEDY, Rule
 from tenantry_operator.api.schema import Schema, rules_of, schema_of
-from tenantry_operator.api.settings import DNS_LABEL, DNS_LABEL_REMEDY
 from tenantry_operator.api.tenant import TenantSpec, TenantStatus
 from tenantry_operator.api.tier import TierSpec
 

@@ -14,15 +14,9 @@ from tenantry_operator.api.decode import FieldError
 from tenantry_operator.api.settings import (
     Architecture,
     Autoscaling,
-    Budget,
-    BudgetWindow,
     Capacity,
     DeletionPolicy,
     Exposure,
-    Key,
-    Limits,
-    Models,
-    OnExceeded,
     Owner,
     Placement,
     ResourceLimits,
@@ -30,11 +24,19 @@ from tenantry_operator.api.settings import (
     Resources,
     Settings,
     Suspend,
-    Upstream,
-    WhenUnavailable,
 )
 from tenantry_operator.api.tenant import Tenant
 from tenantry_operator.api.tier import TenantTier
+from tenantry_operator.api.traffic import (
+    Budget,
+    BudgetWindow,
+    Key,
+    Limits,
+    Models,
+    OnExceeded,
+    Upstream,
+    WhenUnavailable,
+)
 from tenantry_operator.api.units import canonical_quantity, parse_duration, parse_usd
 
 S = TypeVar("S", bound=Struct)

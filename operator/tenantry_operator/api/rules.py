@@ -9,6 +9,11 @@ from typing import NamedTuple
 
 from msgspec import Meta
 
+#: Names as RFC 1123 has them: one label, and labels joined by dots.
+DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+DNS_LABEL_REMEDY = 'must be lower-case letters, digits and "-", and begin and end with a letter or digit'
+DNS_NAME = rf"{DNS_LABEL}(\.{DNS_LABEL})*"
+
 
 class Rule(NamedTuple):
     """One entry of ``x-kubernetes-validations``: a CEL expression that must hold, and what to say when it does not."""

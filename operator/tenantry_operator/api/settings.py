@@ -4,29 +4,16 @@ Every field is optional, so that "not said" can be told from "said": see ``resol
 Lists and strings have bounds throughout; the API server estimates the cost of CEL rules by them.
 """
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
-from msgspec import Struct, field
+from msgspec import Struct
 
-from tenantry_operator.api.rules import Rule, about, mapping, number, sequence, text
-from tenantry_operator.api.units import (
-    DURATION_PATTERN,
-    DURATION_REMEDY,
-    QUANTITY_PATTERN,
-    QUANTITY_REMEDY,
-    USD_PATTERN,
-    USD_REMEDY,
-)
+from tenantry_operator.api.rules import Rule, about, number, sequence, text
+from tenantry_operator.api.traffic import Budget, Key, Limits, Models, Upstream
+from tenantry_operator.api.units import DURATION_PATTERN, DURATION_REMEDY, QUANTITY_PATTERN, QUANTITY_REMEDY
 
-DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-DNS_LABEL_REMEDY = 'must be lower-case letters, digits and "-", and begin and end with a letter or digit'
-DNS_NAME = rf"{DNS_LABEL}(\.{DNS_LABEL})*"
 HOSTNAME = r"([-a-z0-9]|\{tenant\})+(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+"
-MODEL_GLOB = r"[A-Za-z0-9_.:/@*?+-]+"
-MODEL_GLOB_REMEDY = 'must be a model name, with "*" for any characters and "?" for one, for example "gpt-4o*"'
-
 
 #: As in a pod's resources: a string, or an integer for whole CPUs or bytes.
 Quantity = Annotated[str, text("", min_length=1, max_length=24, pattern=QUANTITY_PATTERN, remedy=QUANTITY_REMEDY)] | int
@@ -38,27 +25,6 @@ class OwnerKind(StrEnum):
     USER = "User"
     GROUP = "Group"
     SERVICE_ACCOUNT = "ServiceAccount"
-
-
-class WhenUnavailable(StrEnum):
-    """What happens to requests while the shared limit counters cannot be reached."""
-
-    REFUSE = "Refuse"
-    LOCAL_SHARE = "LocalShare"
-
-
-class BudgetWindow(StrEnum):
-    """How long a budget lasts before it starts anew, in calendar days or months, UTC."""
-
-    DAY = "Day"
-    MONTH = "Month"
-
-
-class OnExceeded(StrEnum):
-    """What happens to requests once the budget is spent."""
-
-    REFUSE = "Refuse"
-    WARN = "Warn"
 
 
 class Capacity(StrEnum):
@@ -84,6 +50,8 @@ class DeletionPolicy(StrEnum):
 
 
 class Owner(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Somebody who may look into the tenant's namespace."""
+
     kind: Annotated[OwnerKind, about("User, Group or ServiceAccount.")]
     name: Annotated[str, text("The name that the API server knows the owner by.", min_length=1, max_length=253)]
     namespace: Annotated[str, text("The namespace of a ServiceAccount; empty for users and groups.", max_length=63)] = (
@@ -99,170 +67,16 @@ class Owner(Struct, frozen=True, kw_only=True, rename="camel"):
     )
 
 
-class Key(Struct, frozen=True, kw_only=True, rename="camel"):
-    name: Annotated[
-        str,
-        text(
-            "Name of the key; its Secret is called key-<name>.",
-            min_length=1,
-            max_length=40,
-            pattern=DNS_LABEL,
-            remedy=DNS_LABEL_REMEDY,
-        ),
-    ]
-    rotation: Annotated[int, number("Raise it by one to have a new secret issued.", ge=0, le=1_000_000)] = 0
-    grace_period: (
-        Annotated[
-            str,
-            text(
-                "How long the previous secret stays valid after a rotation. Default: 24h.",
-                min_length=2,
-                max_length=20,
-                pattern=DURATION_PATTERN,
-                remedy=DURATION_REMEDY,
-            ),
-        ]
-        | None
-    ) = None
-    expires_at: Annotated[datetime, about("From then on the key is refused. Default: never.")] | None = None
-
-
-class Limits(Struct, frozen=True, kw_only=True, rename="camel"):
-    requests_per_minute: (
-        Annotated[int, number("Requests per minute. Default: unlimited.", ge=1, le=10_000_000)] | None
-    ) = None
-    tokens_per_minute: (
-        Annotated[int, number("Tokens (in and out) per minute. Default: unlimited.", ge=1, le=10_000_000_000)] | None
-    ) = None
-    concurrent_requests: (
-        Annotated[int, number("Requests in flight at any moment. Default: unlimited.", ge=1, le=1_000_000)] | None
-    ) = None
-    when_unavailable: (
-        Annotated[
-            WhenUnavailable,
-            about(
-                "While the shared counters cannot be reached: Refuse (503 with Retry-After) or LocalShare"
-                " (each pod grants its share of the limit). Default: Refuse."
-            ),
-        ]
-        | None
-    ) = None
-
-
-class Budget(Struct, frozen=True, kw_only=True, rename="camel"):
-    amount: (
-        Annotated[
-            str,
-            text(
-                "US dollars that may be spent in one window. Default: no budget.",
-                min_length=1,
-                max_length=19,
-                pattern=USD_PATTERN,
-                remedy=USD_REMEDY,
-            ),
-        ]
-        | None
-    ) = None
-    window: Annotated[BudgetWindow, about("Day or Month, in UTC. Default: Month.")] | None = None
-    on_exceeded: (
-        Annotated[OnExceeded, about("Refuse further requests, or Warn (count and report only). Default: Refuse.")]
-        | None
-    ) = None
-
-
-class Models(Struct, frozen=True, kw_only=True, rename="camel"):
-    allow: (
-        Annotated[
-            tuple[
-                Annotated[
-                    str,
-                    text(
-                        "A model name, or a pattern of names.",
-                        min_length=1,
-                        max_length=128,
-                        pattern=MODEL_GLOB,
-                        remedy=MODEL_GLOB_REMEDY,
-                    ),
-                ],
-                ...,
-            ],
-            sequence("Models that may be called, by name or pattern. Default: all.", max_length=64, unique=True),
-        ]
-        | None
-    ) = None
-    aliases: (
-        Annotated[
-            dict[str, Annotated[str, text("The model that is called instead.", min_length=1, max_length=128)]],
-            mapping(
-                "Other names for models: what the tenant asks for -> what the upstream is asked for.", max_length=64
-            ),
-        ]
-        | None
-    ) = None
-
-    rules: ClassVar = (
-        Rule(
-            "!has(self.aliases) || self.aliases.all(name, name.size() > 0 && name.size() <= 128)",
-            "each name must have 1 to 128 characters",
-            ".aliases",
-        ),
-    )
-
-
-class Upstream(Struct, frozen=True, kw_only=True, rename="camel"):
-    name: Annotated[
-        str,
-        text("Name of the upstream.", min_length=1, max_length=40, pattern=DNS_LABEL, remedy=DNS_LABEL_REMEDY),
-    ]
-    base_url: Annotated[
-        str,
-        text(
-            "Where its OpenAI-compatible API begins, with the version: https://api.openai.com/v1.",
-            min_length=1,
-            max_length=512,
-            pattern=r"https?://[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[-A-Za-z0-9._~/%]*)?",
-            remedy='must be an http or https URL without user, query or fragment, for example "https://api.openai.com/v1"',
-        ),
-    ] = field(name="baseURL")
-    credentials_secret: (
-        Annotated[
-            str,
-            text(
-                "Secret with the upstream's api-key, in the operator's namespace, labelled"
-                " tenantry.dev/upstream-credentials=true. Default: none; requests go out without credentials.",
-                min_length=1,
-                max_length=253,
-                pattern=DNS_NAME,
-                remedy='must be the name of a Secret: lower-case letters, digits, "-" and "."',
-            ),
-        ]
-        | None
-    ) = None
-    priority: Annotated[int, number("Lower is tried first; equal ones share the requests.", ge=0, le=100)] = 0
-    models: Annotated[
-        tuple[
-            Annotated[
-                str,
-                text(
-                    "A model name, or a pattern of names.",
-                    min_length=1,
-                    max_length=128,
-                    pattern=MODEL_GLOB,
-                    remedy=MODEL_GLOB_REMEDY,
-                ),
-            ],
-            ...,
-        ],
-        sequence("Models that this upstream serves, by name or pattern. Default: all.", max_length=64),
-    ] = ()
-
-
 class ResourceRequests(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What the scheduler sets aside for one pod."""
+
     cpu: Annotated[Quantity, about("CPU of one pod. Default: 100m.")] | None = None
     memory: Annotated[Quantity, about("Memory of one pod. Default: 96Mi.")] | None = None
 
 
 class ResourceLimits(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What one pod may use at most."""
+
     cpu: (
         Annotated[
             Quantity,
@@ -274,11 +88,15 @@ class ResourceLimits(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Resources(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What one pod needs."""
+
     requests: Annotated[ResourceRequests, about("What the scheduler sets aside for one pod.")] | None = None
     limits: Annotated[ResourceLimits, about("What one pod may use at most.")] | None = None
 
 
 class Autoscaling(Struct, frozen=True, kw_only=True, rename="camel"):
+    """How many pods there are."""
+
     min_replicas: Annotated[int, number("Fewest pods; 0 lets the tenant sleep. Default: 1.", ge=0, le=500)] | None = (
         None
     )
@@ -311,6 +129,8 @@ class Autoscaling(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Placement(Struct, frozen=True, kw_only=True, rename="camel"):
+    """On which nodes the pods run."""
+
     capacity: (
         Annotated[
             Capacity,
@@ -328,6 +148,8 @@ class Placement(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Exposure(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Where the endpoint can be reached, besides inside the cluster."""
+
     hostnames: (
         Annotated[
             tuple[
@@ -361,6 +183,8 @@ class Exposure(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Suspend(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Two different things: the operator's hands off, and no traffic."""
+
     reconcile: (
         Annotated[bool, about("The operator leaves everything as it is. Deleting still cleans up. Default: false.")]
         | None

@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from tenantry_operator.api.conditions import Condition
 from tenantry_operator.api.meta import ObjectMeta
-from tenantry_operator.api.rules import about, number, sequence, text
-from tenantry_operator.api.settings import DNS_LABEL, DNS_LABEL_REMEDY, Settings
+from tenantry_operator.api.rules import DNS_LABEL, DNS_LABEL_REMEDY, about, number, sequence, text
+from tenantry_operator.api.settings import Settings
 
 #: How many former revisions a Tenant remembers.
 HISTORY_LENGTH = 5

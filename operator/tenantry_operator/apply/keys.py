@@ -16,7 +16,7 @@ import msgspec
 
 from tenantry_operator.api.conditions import Reason
 from tenantry_operator.api.meta import namespace_of
-from tenantry_operator.api.settings import Upstream
+from tenantry_operator.api.traffic import Upstream
 from tenantry_operator.apply.namespace import terminating
 from tenantry_operator.apply.rights import once_granted
 from tenantry_operator.kube import errors

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import pytest
 from tenantry_operator.api.decode import FieldError, decode_tenant, decode_tier
 from tenantry_operator.api.resolve import ResolvedSpec, resolve
-from tenantry_operator.api.settings import BudgetWindow, Capacity, DeletionPolicy, OnExceeded
+from tenantry_operator.api.settings import Capacity, DeletionPolicy
+from tenantry_operator.api.traffic import BudgetWindow, OnExceeded
 
 UPSTREAM = {"name": "openai", "baseURL": "https://api.openai.com/v1"}
 
