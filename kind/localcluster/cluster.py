@@ -264,6 +264,9 @@ def _own_ref(checkout: Checkout) -> str:
 
 def _revive(known: Cluster, log: StepLog) -> bool:
     """Make an existing cluster usable again, starting what does not run; `False` when that fails."""
+    if not known.kubeconfig.exists():
+        log.say("kind writes the kubeconfig last: the cluster was interrupted while it was being made")
+        return False
     present = nodes(known, log)
     if set(present) != {known.control_plane, *known.workers}:
         return False
