@@ -94,6 +94,7 @@ class Build:
         self._docker = docker
         self._arch = arch or machine.architecture(platform.machine())
         self._base: Base | None = None
+        self._named: dict[str, str] = {}
         self._built = cached(checkout, self._arch, images)
 
     @property
@@ -127,12 +128,10 @@ class Build:
     def _context(self) -> Path:
         return self._checkout.root / "dist" / "image" / self._arch
 
-    def _named(self) -> dict[str, str]:
-        assert self._base is not None
-        return references(self._checkout.root, self._base, self._arch, self._images)
-
     def _find_base(self, log: StepLog) -> None:
         self._base = baseimage.ensure(self._checkout, machine.look(), self._docker(), self._arch, log)
+        # Once: somebody may go on editing while we build.
+        self._named = references(self._checkout.root, self._base, self._arch, self._images)
 
     def _wheels(self, log: StepLog) -> None:
         assert self._base is not None
@@ -151,7 +150,7 @@ class Build:
     def _builder(self, image: Image) -> Callable[[StepLog], None]:
         def build(log: StepLog) -> None:
             docker = self._docker()
-            reference = self._named()[image.name]
+            reference = self._named[image.name]
             if baseimage.present(docker, reference, log):
                 log.note("reused")
                 return
@@ -167,7 +166,7 @@ class Build:
         return build
 
     def _save(self, log: StepLog) -> None:
-        named = self._named()
+        named = self._named
         docker = self._docker()
 
         def save(into: Path) -> None:
