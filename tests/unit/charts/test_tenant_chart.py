@@ -6,6 +6,7 @@ import re
 
 import pytest
 from tenantry_operator.api.units import parse_quantity
+from tenantry_service.serve import parser
 
 from tests.unit.charts.conftest import CHARTS, RenderTenant
 from tests.unit.charts.objects import at, find, kinds, pod_specs, violations_of_restricted
@@ -276,6 +277,17 @@ async def test_a_new_tenant_is_looked_at_every_second(tenant: RenderTenant) -> N
     container = at(find(await tenant(), "Deployment"), f"{POD}.containers.0")
     assert container["readinessProbe"]["periodSeconds"] == 1
     assert at(container, "lifecycle.preStop.sleep.seconds") > 0
+
+
+@pytest.mark.parametrize("grace", [5, 30, 120])
+async def test_streams_get_an_end_of_their_own_before_the_kubelet_cuts_them(tenant: RenderTenant, grace: int) -> None:
+    deployment = find(await tenant(pod={"terminationGracePeriodSeconds": grace}), "Deployment")
+    command, *arguments = at(deployment, f"{POD}.containers.0.args")
+    options = parser().parse_args(arguments)
+    waited = at(deployment, f"{POD}.containers.0.lifecycle.preStop.sleep.seconds")
+    assert command == "serve"
+    assert waited + options.drain_seconds <= max(waited, grace - 10)
+    assert str(options.policy) == "/etc/tenantry/policy/policy.json"
 
 
 async def test_credentials_of_upstreams_are_mounted_by_name(tenant: RenderTenant) -> None:
