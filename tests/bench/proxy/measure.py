@@ -61,7 +61,7 @@ def measure(bench: Bench, gateway: Gateway) -> Sample:
     launch = gateway.prepare(directory, bench.upstreams, bench.programs)
     sample: dict[Figure, float] = {}
     if not launch.argv:
-        _plain(bench, launch.target, None, sample)
+        _plain(bench, gateway, launch.target, None, sample)
         _streams(bench, gateway, launch.target, None, sample)
         return sample
     log = directory / "output.log"
@@ -71,7 +71,7 @@ def measure(bench: Bench, gateway: Gateway) -> Sample:
         target = _answering(launch, process, began + gateway.ready_within_s)
         sample[Figure.READY_S] = time.monotonic() - began
         sample[Figure.IDLE_RSS_MB] = process.rss_mb()
-        _plain(bench, target, process, sample)
+        _plain(bench, gateway, target, process, sample)
         _streams(bench, gateway, target, process, sample)
     return sample
 
@@ -114,7 +114,9 @@ def _answers(target: Target) -> bool:
         connection.close()
 
 
-def _plain(bench: Bench, target: Target, process: Process | None, sample: dict[Figure, float]) -> None:
+def _plain(
+    bench: Bench, gateway: Gateway, target: Target, process: Process | None, sample: dict[Figure, float]
+) -> None:
     """Plain answers: one connection, then 64 of them."""
 
     def load(connections: int, seconds: float) -> wrk.Load:
@@ -124,12 +126,12 @@ def _plain(bench: Bench, target: Target, process: Process | None, sample: dict[F
             plain_request(target.model),
             KEY,
             connections,
-            seconds,
+            max(seconds, gateway.least_s),
             bench.load_core,
             {**os.environ, **bench.programs.environment},
         )
 
-    load(64, 1)
+    load(64, 1)  # warm
     alone = load(1, bench.seconds)
     sample[Figure.P50_US], sample[Figure.P99_US] = alone.p50_us, alone.p99_us
     began, busy, known = time.monotonic(), _busy_s(bench), _known_s(bench, process)
