@@ -40,6 +40,9 @@ class Price(NamedTuple):
     rates: Rates
     max_output: int
     known: bool
+    #: The most that one token of input or of output can cost, in nano-USD per million tokens.
+    dearest_input: int
+    dearest_output: int
 
 
 def nano_usd(amount: str) -> int:
@@ -80,22 +83,23 @@ def price(usage: Usage, rates: Rates) -> int:
     return -(-total // _MILLION)
 
 
-def dearest_input_rate(rates: Rates) -> int:
-    """The most one input token can cost: what a worst case is reckoned with."""
-    others = (rates.cached_input, rates.cache_write, rates.audio_input)
-    return max([rates.input, *(rate for rate in others if rate is not None)])
+def of_rates(rates: Rates, max_output: int, *, known: bool) -> Price:
+    """A price from rates."""
+    into = (rates.input, rates.cached_input, rates.cache_write, rates.audio_input)
+    out = (rates.output, rates.audio_output)
+    dearest_input, dearest_output = (max(rate for rate in some if rate is not None) for some in (into, out))
+    return Price(rates, max_output, known, dearest_input, dearest_output)
 
 
-def worst_case(input_tokens: int, output_tokens: int, rates: Rates) -> int:
+def worst_case(input_tokens: int, output_tokens: int, price: Price) -> int:
     """The most that so many tokens can cost, whatever kind they turn out to be, in nano-USD."""
-    output_rate = rates.output if rates.audio_output is None else max(rates.output, rates.audio_output)
-    return -(-(input_tokens * dearest_input_rate(rates) + output_tokens * output_rate) // _MILLION)
+    return -(-(input_tokens * price.dearest_input + output_tokens * price.dearest_output) // _MILLION)
 
 
 def _entry(row: tuple[str, str, str, int], *, known: bool) -> Price:
     input_rate, cached_rate, output_rate, max_output = row
     rates = Rates(input=nano_usd(input_rate), cached_input=nano_usd(cached_rate), output=nano_usd(output_rate))
-    return Price(rates, max_output, known)
+    return of_rates(rates, max_output, known=known)
 
 
 _TABLE = {model: _entry(row, known=True) for model, row in price_table.TEXT.items()}
@@ -111,5 +115,5 @@ def find(model: str, overrides: dict[str, Rates]) -> Price:
     listed = _TABLE.get(model) or _TABLE.get(base)
     own = overrides.get(model) or overrides.get(base)
     if own is not None:
-        return Price(own, listed.max_output if listed else DEFAULT_PRICE.max_output, True)
+        return of_rates(own, listed.max_output if listed else DEFAULT_PRICE.max_output, known=True)
     return listed or DEFAULT_PRICE

@@ -53,7 +53,7 @@ class Series:
     __slots__ = ("cached_tokens", "duration", "ended", "first_byte", "input_tokens", "nano_usd", "output_tokens")
 
     def __init__(self) -> None:
-        #: By the value of :class:`tenantry_service.errors.ErrorType`.
+        #: By :class:`tenantry_service.errors.ErrorType`.
         self.ended: dict[str, int] = {}
         self.duration = Histogram(DURATION_BOUNDS)
         self.first_byte = Histogram(FIRST_BYTE_BOUNDS)

@@ -73,7 +73,18 @@ class Reservation(Struct, frozen=True, gc=False):
 class State:
     """What a store keeps per tenant. Levels are in bucket units and may be negative (debt)."""
 
-    __slots__ = ("in_flight", "requests", "requests_limit", "spent", "tokens", "tokens_limit", "updated_us", "window")
+    __slots__ = (
+        "in_flight",
+        "requests",
+        "requests_limit",
+        "spent",
+        "tokens",
+        "tokens_limit",
+        "updated_us",
+        "window",
+        "window_ends_us",
+        "window_kind",
+    )
 
     def __init__(self) -> None:
         self.requests_limit = 0
@@ -82,7 +93,10 @@ class State:
         self.tokens = 0
         self.updated_us = 0
         self.in_flight = 0
+        #: Budget window: its beginning (Unix seconds), its end (Unix microseconds), and which kind of window it is.
         self.window = 0
+        self.window_ends_us = 0
+        self.window_kind: Window | None = None
         self.spent = 0
 
 
@@ -119,15 +133,24 @@ def advance(state: State, limits: Limits, budget: Budget | None, now_us: int, wa
         state.updated_us = now_us
     else:
         elapsed = 0
-    state.requests = _refilled(state.requests, state.requests_limit, limits.requests_per_minute or 0, elapsed)
-    state.requests_limit = limits.requests_per_minute or 0
-    state.tokens = _refilled(state.tokens, state.tokens_limit, limits.tokens_per_minute or 0, elapsed)
-    state.tokens_limit = limits.tokens_per_minute or 0
-    if budget is not None:
-        start = window_start(budget.window, wall_us)
-        if start > state.window:
-            state.window = start
-            state.spent = 0
+    requests, tokens = limits.requests_per_minute or 0, limits.tokens_per_minute or 0
+    if requests or state.requests_limit:
+        state.requests = _refilled(state.requests, state.requests_limit, requests, elapsed)
+        state.requests_limit = requests
+    if tokens or state.tokens_limit:
+        state.tokens = _refilled(state.tokens, state.tokens_limit, tokens, elapsed)
+        state.tokens_limit = tokens
+    if budget is not None and (wall_us >= state.window_ends_us or budget.window is not state.window_kind):
+        _open_window(state, budget.window, wall_us)
+
+
+def _open_window(state: State, kind: Window, wall_us: int) -> None:
+    start = window_start(kind, wall_us)
+    state.window_kind = kind
+    if start > state.window:
+        state.window = start
+        state.spent = 0
+    state.window_ends_us = window_end(kind, max(start, state.window)) * _SECOND
 
 
 def _refilled(level: int, old_limit: int, limit: int, elapsed_us: int) -> int:
@@ -188,7 +211,7 @@ def settle(
 
     More than reserved becomes debt, always. Less is given back only if ``exact``: an unknown rest counts as used.
     Money is corrected only in the window that it was reserved in; what a later window began with stays its own.
-    Call :func:`advance` first, so that time already refilled is not given twice.
+    Needs no clock: the time since the last reserve is refilled by the next one.
     """
     state.in_flight = max(0, state.in_flight - 1)
     extra_tokens = tokens - reservation.demand.tokens

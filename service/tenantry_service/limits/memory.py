@@ -24,18 +24,13 @@ class MemoryLimiter:
 
     def reserve(self, policy: Policy, reservation_id: str, demand: Demand, done: Callable[[Decision], None]) -> None:
         """Decide at once: ``done`` is called before this returns."""
+        state = self._states.get(policy.tenant)
+        if state is None:
+            state = self._states[policy.tenant] = State()
         wall_us = self._wall_ns() // 1000
-        state = self._advanced(policy, wall_us)
+        buckets.advance(state, policy.limits, policy.budget, self._monotonic_ns() // 1000, wall_us)
         done(buckets.reserve(state, policy.limits, policy.budget, demand, reservation_id, wall_us))
 
     def settle(self, policy: Policy, reservation: Reservation, tokens: int, nano_usd: int, *, exact: bool) -> None:
         """Correct a reservation to what was used."""
-        state = self._advanced(policy, self._wall_ns() // 1000)
-        buckets.settle(state, policy.budget, reservation, tokens, nano_usd, exact=exact)
-
-    def _advanced(self, policy: Policy, wall_us: int) -> State:
-        state = self._states.get(policy.tenant)
-        if state is None:
-            state = self._states[policy.tenant] = State()
-        buckets.advance(state, policy.limits, policy.budget, self._monotonic_ns() // 1000, wall_us)
-        return state
+        buckets.settle(self._states[policy.tenant], policy.budget, reservation, tokens, nano_usd, exact=exact)

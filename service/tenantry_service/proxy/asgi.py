@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 from tenantry_service import errors
@@ -45,11 +46,15 @@ class ControlCall:
         self._lines = b""
         self._answer: list[bytes] = []
 
-    def request(self, head: RequestHead) -> None:
-        """The head has arrived."""
+    def request(self, head: RequestHead, body: Sequence[bytes], *, complete: bool) -> None:
+        """The head has arrived, and what came of the body with it."""
         self._head = head
-        if head.expects_continue:
+        if head.expects_continue and not complete:
             self._client.send_continue()
+        for data in body:
+            self.body(data)
+        if complete:
+            self.body_end()
 
     def body(self, data: bytes) -> None:
         """Part of the body has arrived; more than the bound is not kept."""

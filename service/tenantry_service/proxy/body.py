@@ -105,7 +105,7 @@ def estimate(chat: Chat, body: bytes, target: Target, limits: Limits) -> Estimat
     return Estimate(
         Demand(
             input_tokens + likely * answers,
-            pricing.worst_case(text + media, most * answers, target.price.rates),
+            pricing.worst_case(text + media, most * answers, target.price),
         ),
         input_tokens,
     )

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from tenantry_service.limits.limiter import Decision
@@ -75,12 +76,12 @@ class Call:
         self._upstream: Handle | None = None
         self._started = time.perf_counter()
         #: Our own share: from an event outside to what it made us send (request sent on, first bytes passed back).
-        self._since = 0.0
+        self._since = self._started
         self._ours = 0.0
         self._first_byte: float | None = None
-        #: When the running timer is due (seconds of time.monotonic, which is the loop's clock).
+        #: When the running timer is due (loop time).
         self.deadline = NEVER
-        engine.started()
+        engine.telemetry.in_flight += 1
 
     @property
     def state(self) -> State:
@@ -89,11 +90,20 @@ class Call:
 
     # From the client.
 
-    def request(self, head: RequestHead) -> None:
-        """The head has arrived."""
-        engine, exchange = self._engine, self._exchange
-        full = not engine.ledger.accepting
-        self._handle_event(lambda: exchange.on_request(head, time.time(), draining=engine.draining, ledger_full=full))
+    def request(self, head: RequestHead, body: Sequence[bytes], *, complete: bool) -> None:
+        """The head has arrived, and what came of the body with it."""
+        engine = self._engine
+        self._handle_event(
+            partial(
+                self._exchange.on_request,
+                complete=complete,
+                draining=engine.draining,
+                ledger_full=not engine.ledger.accepting,
+            ),
+            head,
+            time.time(),
+            body,
+        )
 
     def body(self, data: bytes) -> None:
         """Part of the body has arrived."""
@@ -146,31 +156,30 @@ class Call:
         self._count_ours()
         self._handle_event(self._exchange.on_upstream_sent)
 
-    def upstream_head(self, head: ResponseHead) -> None:
-        """The answer begins."""
-        self._since = time.perf_counter()
-        self._first_byte = self._since - self._started
-        self._handle_event(self._exchange.on_upstream_head, head)
+    def upstream_read(self, head: ResponseHead | None, data: bytes, *, end: bool) -> None:
+        """The answer begins, goes on, ends."""
+        if head is not None:
+            self._since = time.perf_counter()
+            self._first_byte = self._since - self._started
+        if end:
+            self._upstream = None
+        else:
+            self._arm()
+        self._handle_event(self._exchange.on_upstream, head, data, end)
+        self._client.flush()
+        self._count_ours()
 
-    def upstream_data(self, data: bytes) -> None:
-        """The answer goes on."""
-        self._arm()
-        self._handle_event(self._exchange.on_upstream_data, data)
-
-    def upstream_end(self, *, framed: bool) -> None:
-        """The answer is complete."""
+    def upstream_closed(self) -> None:
+        """The answer ends with its connection."""
         self._upstream = None
-        self._handle_event(self._exchange.on_upstream_end, framed)
+        self._handle_event(self._exchange.on_upstream_end, False)
+        self._client.flush()
 
     def upstream_gone(self, gone: Gone) -> None:
         """The upstream is lost."""
         self._upstream = None
         self._handle_event(self._exchange.on_upstream_gone, gone)
-
-    def upstream_flush(self) -> None:
-        """Write what one read brought, in one piece."""
         self._client.flush()
-        self._count_ours()
 
     # Commands.
 
@@ -181,7 +190,9 @@ class Call:
             # Only its limiter or upstream may still be talking.
             return
         try:
-            self._run(event(*arguments))
+            commands = event(*arguments)
+            if commands or self._exchange.state is not self._state:
+                self._run(commands)
         except Exception:
             log.exception("internal error", extra={"request_id": self._exchange.request_id})
             self._engine.telemetry.internal_errors += 1
@@ -230,7 +241,7 @@ class Call:
 
     def _arm(self) -> None:
         timer = self._state.timer
-        self.deadline = NEVER if timer is None else time.monotonic() + self._engine.seconds[timer.value]
+        self.deadline = NEVER if timer is None else self._engine.now + self._engine.seconds[timer]
 
     def _count_ours(self) -> None:
         if self._since:

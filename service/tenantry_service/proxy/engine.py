@@ -63,8 +63,9 @@ class Engine:
         self.ledger = ledger
         self.telemetry = telemetry
         self.upstreams = upstreams
-        #: Timeouts by the timer's value: hashing an enum member costs more than everything else around a timer.
-        self.seconds = {timer.value: seconds for timer, seconds in {**TIMEOUTS, **timeouts}.items()}
+        self.seconds = {**TIMEOUTS, **timeouts}
+        #: The loop's time as of the last sweep, plus a sweep: exact enough for deadlines, and never too early.
+        self.now = asyncio.get_running_loop().time() + SWEEP_SECONDS
         self.draining = False
         self.connections: set[Swept] = set()
         self._set_date()
@@ -103,6 +104,7 @@ class Engine:
         while True:
             self._set_date()
             now = loop.time()
+            self.now = now + SWEEP_SECONDS
             for connection in list(self.connections):
                 connection.check(now)
             self.upstreams.close_idle(now - IDLE_SECONDS)
@@ -148,7 +150,7 @@ class Engine:
                 target.served,
                 target.endpoint.name,
                 exchange.status,
-                exchange.error_type.value,
+                exchange.error_type._value_,
                 exchange.streamed,
                 usage.input,
                 usage.cached_input,
@@ -169,17 +171,13 @@ class Engine:
         if not settle.exact:
             self.telemetry.estimated_events += 1
 
-    def started(self) -> None:
-        """A request began."""
-        self.telemetry.in_flight += 1
-
     def ended(self, exchange: Exchange, seconds: float, first_byte: float | None, overhead: float | None) -> None:
         """Count an ended request, whatever became of it. All in seconds; None for what did not happen."""
         self.telemetry.in_flight -= 1
         if not self.telemetry.in_flight:
             self._idle.set()
         series = self.telemetry.series(exchange.operation, exchange.model_label)
-        error_type = exchange.error_type.value
+        error_type = exchange.error_type
         series.ended[error_type] = series.ended.get(error_type, 0) + 1
         series.duration.observe(seconds)
         if first_byte is not None:

@@ -9,6 +9,7 @@ end there is no command. Events that no longer matter (a late timer, bytes of a 
 """
 
 import enum
+from collections.abc import Sequence
 
 from tenantry_service import errors, pricing
 from tenantry_service.errors import ApiError, ErrorType
@@ -134,10 +135,25 @@ class Exchange:
 
     # Events from the client.
 
-    def on_request(self, head: RequestHead, now: float, *, draining: bool, ledger_full: bool) -> Commands:
-        """The head of the request; ``now`` in Unix seconds."""
+    def on_request(
+        self,
+        head: RequestHead,
+        now: float,
+        body_start: Sequence[bytes] = (),
+        *,
+        complete: bool = False,
+        draining: bool,
+        ledger_full: bool,
+    ) -> Commands:
+        """The head of the request, and as much of its body as came with it; ``now`` in Unix seconds."""
         if self.state is not State.NEW:
             return ()
+        commands = self._on_head(head, now, draining=draining, ledger_full=ledger_full, complete=complete)
+        for data in body_start:
+            commands = (*commands, *self.on_body(data))
+        return (*commands, *self.on_body_end()) if complete else commands
+
+    def _on_head(self, head: RequestHead, now: float, *, draining: bool, ledger_full: bool, complete: bool) -> Commands:
         self._head = head
         if draining:
             return self._refuse(errors.DRAINING)
@@ -155,7 +171,7 @@ class Exchange:
         if ledger_full and self.route.metered:
             return self._refuse(errors.LEDGER_FULL)
         self.state = State.RECEIVING
-        return (CONTINUE_READING,) if head.expects_continue else ()
+        return (CONTINUE_READING,) if head.expects_continue and not complete else ()
 
     def on_body(self, data: bytes) -> Commands:
         """More of the request's body."""
@@ -239,6 +255,13 @@ class Exchange:
             self.state = State.WAITING
         return ()
 
+    def on_upstream(self, head: ResponseHead | None, data: bytes, end: bool) -> Commands:
+        """What one read of the upstream brought: perhaps the head, perhaps data, perhaps the (framed) end."""
+        commands = () if head is None else self.on_upstream_head(head)
+        if data:
+            commands = (*commands, *self.on_upstream_data(data))
+        return (*commands, *self.on_upstream_end(framed=True)) if end else commands
+
     def on_upstream_head(self, head: ResponseHead) -> Commands:
         """The head of the answer. It is held until the first bytes of the body, so that both leave in one write."""
         if self.state is not State.WAITING:
@@ -248,7 +271,7 @@ class Exchange:
             return (CLOSE_UPSTREAM, *self._fail(errors.UPSTREAM_CREDENTIALS, exact=True))
         self.state = State.ANSWERING
         self.error_type = errors.upstream_error_type(head.status)
-        lines = headers.client_lines(head.headers) + self._request_id_line
+        lines = headers.client_lines(head) + self._request_id_line
         if self._reservation is not None:
             lines += headers.rate_limit_lines(self._reservation.standing)
         assert self.route is not None

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from tenantry_service.limits.buckets import Standing
-from tenantry_service.proxy.messages import HeaderList, RequestHead
+from tenantry_service.proxy.messages import HeaderList, RequestHead, ResponseHead
 from tenantry_service.proxy.snapshot import Endpoint
 
 #: RFC 9110 7.6.1: between two neighbours only.
@@ -68,14 +68,14 @@ KEPT_FROM_CLIENT = HOP_BY_HOP | frozenset(
 def named_by_connection(headers: HeaderList) -> frozenset[bytes]:
     """Headers that ``Connection`` declares to be hop-by-hop (RFC 9110 7.6.1)."""
     for name, value in headers:
-        if name == b"connection" and value.lower() not in (b"keep-alive", b"close"):
+        if name == b"connection":
             return frozenset(token.strip().lower() for token in value.split(b","))
     return frozenset()
 
 
 def upstream_request(head: RequestHead, endpoint: Endpoint, body: bytes) -> bytes:
     """The whole request for the upstream, in one piece."""
-    also = named_by_connection(head.headers)
+    also: frozenset[bytes] = named_by_connection(head.headers) if head.names_hops else frozenset()
     # Our routes are /v1/...; the base path of the upstream stands for /v1.
     parts = [head.method.encode(), b" ", endpoint.base_path, head.path[3:]]
     if head.query:
@@ -90,11 +90,11 @@ def upstream_request(head: RequestHead, endpoint: Endpoint, body: bytes) -> byte
     return b"".join(parts)
 
 
-def client_lines(headers: HeaderList) -> bytes:
+def client_lines(head: ResponseHead) -> bytes:
     """The upstream's header lines that the client may see."""
-    also = named_by_connection(headers)
+    also: frozenset[bytes] = named_by_connection(head.headers) if head.names_hops else frozenset()
     parts: list[bytes] = []
-    for name, value in headers:
+    for name, value in head.headers:
         if name not in KEPT_FROM_CLIENT and name not in also and not name.startswith(b"x-ratelimit-"):
             parts += (name, b": ", value, b"\r\n")
     return b"".join(parts)

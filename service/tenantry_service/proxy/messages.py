@@ -11,11 +11,15 @@ from tenantry_service.policy import Policy
 from tenantry_service.pricing import Usage
 from tenantry_service.proxy.snapshot import Endpoint
 
+#: Values of ``Connection`` that name no header.
+PLAIN_CONNECTION = frozenset([b"keep-alive", b"close", b"Keep-Alive", b"Close"])
+
 HeaderList = list[tuple[bytes, bytes]]
 
 
 class RequestHead(Struct, frozen=True, gc=False):
-    """A request up to its body. Header names are lower-case. ``content_length`` is None for a chunked body."""
+    """A request up to its body. Header names are lower-case. ``content_length`` is None for a chunked body.
+    ``names_hops``: its ``Connection`` header says more than ``keep-alive`` or ``close``."""
 
     method: str
     path: bytes
@@ -23,17 +27,20 @@ class RequestHead(Struct, frozen=True, gc=False):
     headers: HeaderList
     content_length: int | None = 0
     expects_continue: bool = False
+    names_hops: bool = False
 
 
 class ResponseHead(Struct, frozen=True, gc=False):
-    """An upstream's answer up to its body. Header names are lower-case. ``content_length`` is None if not declared."""
+    """An upstream's answer up to its body. Header names are lower-case. ``content_length`` is None if not declared.
+    ``names_hops`` as in a request."""
 
     status: int
     headers: HeaderList
     content_length: int | None = None
+    names_hops: bool = False
 
 
-class Timer(enum.Enum):
+class Timer(enum.IntEnum):
     """What an exchange may wait for too long. The first four depend on its state, the others come from outside."""
 
     REQUEST_BODY = enum.auto()

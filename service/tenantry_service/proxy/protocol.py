@@ -91,6 +91,7 @@ class ClientConnection(asyncio.Protocol):
         self._active: Incoming | None = None
         self._call: Call | ControlCall | None = None
         self._answered = False
+        self._replied = False
         self._advancing = False
         self._out: list[bytes] = []
         self._chunked = False
@@ -153,7 +154,7 @@ class ClientConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client reads too slowly."""
         self._write_paused = True
-        self._deadline = self._loop.time() + self.engine.seconds[Timer.CLIENT_STALLED.value]
+        self._deadline = self._loop.time() + self.engine.seconds[Timer.CLIENT_STALLED]
         if isinstance(self._call, Call):
             self._call.pause()
 
@@ -187,8 +188,23 @@ class ClientConnection(asyncio.Protocol):
                 self._bad = errors.HEAD_TOO_LARGE
             elif self._deadline is NEVER:
                 self._deadline = self._loop.time() + HEAD_SECONDS
-        if self._bad is not None and self._call is None:
-            self._refuse_connection(self._bad)
+        active = self._active
+        if self._bad is not None:
+            self._on_bad(self._bad, active)
+        elif active is not None and self._call is None and not self._answered and not active.complete:
+            self._start(active)
+
+    def _on_bad(self, error: ApiError, active: Incoming | None) -> None:
+        """What came is no HTTP. A request that is complete is answered first; one that this broke is not."""
+        if active is not None and active.complete:
+            return
+        if self._call is not None:
+            self._call.client_gone()
+            self._call = None
+        if active is not None and self._replied:
+            self._linger()
+        else:
+            self._refuse_connection(error)
 
     def eof_received(self) -> bool:
         """The client closed its side: it is gone."""
@@ -227,7 +243,8 @@ class ClientConnection(asyncio.Protocol):
         incoming = Incoming(head, keep_alive=parser.should_keep_alive(), version_1_0=version == "1.0")
         self._parsing = incoming
         if self._active is None:
-            self._start(incoming)
+            # It is started when all that came with it is known.
+            self._active = incoming
         elif len(self._queue) >= MAX_PIPELINED:
             self._bad = errors.malformed(f"More than {MAX_PIPELINED} requests were sent ahead on one connection.")
         else:
@@ -245,10 +262,9 @@ class ClientConnection(asyncio.Protocol):
             incoming.size += len(data)
             if incoming.size > MAX_DISCARDED:
                 self._linger()
-        elif incoming is self._active:
-            if self._call is not None:
-                self._call.body(data)
-        else:
+        elif incoming is self._active and self._call is not None:
+            self._call.body(data)
+        elif not self._answered or incoming is not self._active:
             incoming.body.append(data)
 
     def on_message_complete(self) -> None:
@@ -262,6 +278,8 @@ class ClientConnection(asyncio.Protocol):
                 self._call.body_end()
             elif self._answered:
                 self._advance()
+            else:
+                self._start(incoming)
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Serve a request that offers another protocol in this one, as RFC 9110 7.8 allows (JDK clients offer h2c with
@@ -271,8 +289,7 @@ class ClientConnection(asyncio.Protocol):
         if self._bad is None and (method == b"CONNECT" or b"websocket" in offered):
             self._bad = errors.malformed("This endpoint does not speak that protocol; use plain HTTP/1.1 requests.")
         if self._bad is not None:
-            if self._call is None:
-                self._refuse_connection(self._bad)
+            self._on_bad(self._bad, self._active)
             return
         kept = [(name, value) for name, value in self._headers if name not in (b"upgrade", b"connection")]
         lines = b"".join(b"%b: %b\r\n" % header for header in kept)
@@ -283,21 +300,16 @@ class ClientConnection(asyncio.Protocol):
 
     def _start(self, incoming: Incoming) -> None:
         self._active = incoming
-        self._answered = False
+        self._answered = self._replied = False
         self._deadline = NEVER
-        head = incoming.head
+        head, body = incoming.head, incoming.body
+        incoming.body = []
         if head.path.startswith(b"/v1/") or head.path == b"/v1":
             call: Call | ControlCall = Call(self.engine, self)
         else:
             call = ControlCall(self._app, self, self._loop)
         self._call = call
-        call.request(head)
-        for data in incoming.body:
-            if self._call is call:
-                call.body(data)
-        incoming.body = []
-        if incoming.complete and self._call is call:
-            call.body_end()
+        call.request(head, body, complete=incoming.complete)
 
     def call_ended(self) -> None:
         """The answer is complete (or cut). The next request has its turn, once this one has been read to its end."""
@@ -312,7 +324,7 @@ class ClientConnection(asyncio.Protocol):
             self._advance()
         else:
             active.discard = True
-            self._deadline = self._loop.time() + self.engine.seconds[Timer.REQUEST_BODY.value]
+            self._deadline = self._loop.time() + self.engine.seconds[Timer.REQUEST_BODY]
             if self._close_after:
                 self._linger()
 
@@ -324,9 +336,10 @@ class ClientConnection(asyncio.Protocol):
         try:
             while self._active is not None and self._active.complete and self._answered and not self._closing:
                 self._active = None
+                self._answered = False
                 if self._close_after:
                     self._linger()
-                elif self._queue:
+                elif self._queue and (self._queue[0].complete or self._bad is None):
                     self._start(self._queue.popleft())
                 elif self._bad is not None:
                     self._refuse_connection(self._bad)
@@ -348,6 +361,7 @@ class ClientConnection(asyncio.Protocol):
         """Frame part of an answer into the output."""
         out = self._out
         if head is not None:
+            self._replied = True
             out.append(self._framed(head, len(data), last=last))
         if self._chunked:
             if data:

@@ -6,7 +6,7 @@ names. What is left to refuse here is what it lets pass and an upstream could re
 
 from tenantry_service import errors
 from tenantry_service.errors import ApiError
-from tenantry_service.proxy.messages import HeaderList, RequestHead
+from tenantry_service.proxy.messages import PLAIN_CONNECTION, HeaderList, RequestHead
 
 #: nginx takes 4 x 8 KB, Envoy 60 KB, uvicorn (h11) 64 KB.
 MAX_HEAD_BYTES = 64 * 1024
@@ -23,7 +23,7 @@ def build(method: bytes, url: bytes, headers: HeaderList, version: str) -> Reque
     size = len(url)
     length: int | None = 0
     lengths = hosts = 0
-    continues = chunked = False
+    continues = chunked = names_hops = False
     for name, value in headers:
         size += len(name) + len(value)
         if name == b"content-length":
@@ -37,6 +37,8 @@ def build(method: bytes, url: bytes, headers: HeaderList, version: str) -> Reque
             chunked = True
         elif name == b"host":
             hosts += 1
+        elif name == b"connection":
+            names_hops = names_hops or value not in PLAIN_CONNECTION
         elif name == b"expect":
             continues = value.lower() == b"100-continue"
     if size > MAX_HEAD_BYTES or len(headers) > MAX_HEADERS:
@@ -53,4 +55,5 @@ def build(method: bytes, url: bytes, headers: HeaderList, version: str) -> Reque
         headers,
         None if chunked else length,
         continues,
+        names_hops,
     )

@@ -9,6 +9,7 @@ The figures and the bytes are the same however the network cuts the stream. Line
 """
 
 import re
+from collections.abc import Iterator
 
 import msgspec
 from msgspec import Raw, Struct
@@ -81,9 +82,9 @@ class ChatStreamMeter:
             return buffer if self._account(buffer) else b""
         out: list[bytes] = []
         start = 0
-        for blank in _BLANK_LINE.finditer(buffer):
-            event = buffer[start : blank.end()]
-            start = blank.end()
+        for stop in _ends(buffer):
+            event = buffer[start:stop]
+            start = stop
             # The end of an event that passed in pieces, or one as large that came at once, is not read.
             if self._passing or len(event) > HELD_BYTES:
                 self._count_large()
@@ -153,6 +154,19 @@ class ChatStreamMeter:
         if size:
             self.deltas += 1
             self._bytes += size
+
+
+def _ends(buffer: bytes) -> Iterator[int]:
+    """Where the events of a buffer end: behind each blank line."""
+    if b"\r" in buffer:
+        for blank in _BLANK_LINE.finditer(buffer):
+            yield blank.end()
+        return
+    # Without CR a search for two bytes does the same in a tenth of the time.
+    stop = buffer.find(b"\n\n") + 2
+    while stop > 1:
+        yield stop
+        stop = buffer.find(b"\n\n", stop) + 2
 
 
 def _payload(event: bytes) -> bytes | None:

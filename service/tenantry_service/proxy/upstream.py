@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from tenantry_service.proxy.messages import Gone, HeaderList, ResponseHead
+from tenantry_service.proxy.messages import PLAIN_CONNECTION, Gone, HeaderList, ResponseHead
 from tenantry_service.proxy.snapshot import Endpoint
 
 #: Connections to one address; as many as the OpenAI SDK allows itself. More requests wait in line.
@@ -28,25 +28,19 @@ log = logging.getLogger(__name__)
 
 
 class Listener(Protocol):
-    """Whoever waits for an answer. ``upstream_flush`` closes every batch of calls that belong to one read."""
+    """Whoever waits for an answer."""
 
     def upstream_sent(self, handle: "Handle") -> None:
         """The request is written; from now on ``handle`` stands for it."""
 
-    def upstream_head(self, head: ResponseHead) -> None:
-        """Status and headers."""
+    def upstream_read(self, head: ResponseHead | None, data: bytes, *, end: bool) -> None:
+        """What one read of the socket brought: perhaps status and headers, perhaps body, perhaps the end."""
 
-    def upstream_data(self, data: bytes) -> None:
-        """Bytes of the body."""
-
-    def upstream_end(self, *, framed: bool) -> None:
-        """The answer is complete."""
+    def upstream_closed(self) -> None:
+        """The connection was closed in good order, which is the end of an answer that has no other."""
 
     def upstream_gone(self, gone: Gone) -> None:
         """There will be no more."""
-
-    def upstream_flush(self) -> None:
-        """All that one read brought has been told."""
 
 
 class Handle(Protocol):
@@ -85,6 +79,7 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._ended = False
         self._reusable = False
+        self._names_hops = False
 
     # What the pool and the exchange's driver do.
 
@@ -136,26 +131,35 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             broken = True
+        head: ResponseHead | None = None
         if not self._head_told:
-            if self._head is None:
+            head = self._head
+            if head is None:
                 self._head_bytes += len(data)
                 if broken or self._head_bytes > MAX_HEAD_BYTES:
                     self._fail(Gone.INTERRUPTED)
                 return
             self._head_told = True
-            listener.upstream_head(self._head)
-        if self._body and self._listener is listener:
-            body, self._body = self._body, []
-            listener.upstream_data(body[0] if len(body) == 1 else b"".join(body))
-        if self._listener is not listener:
-            listener.upstream_flush()
-            return
+        body = self._body
+        if body:
+            self._body = []
+            data = body[0] if len(body) == 1 else b"".join(body)
+        else:
+            data = b""
         if self._ended:
-            self._finish(listener, reusable=self._reusable and not broken, framed=True)
-        elif broken:
-            self._fail(Gone.INTERRUPTED)
+            self._listener = None
+            if self._reusable and not broken:
+                self.resume()
+                self._pool.release(self)
+            else:
+                self._close()
+            listener.upstream_read(head, data, end=True)
             return
-        listener.upstream_flush()
+        if head is not None or data:
+            listener.upstream_read(head, data, end=False)
+        # The listener may have cancelled meanwhile.
+        if broken and self._listener is listener:
+            self._fail(Gone.INTERRUPTED)
 
     def eof_received(self) -> bool:
         """The upstream sends no more; close our side as well."""
@@ -172,26 +176,15 @@ class Connection(asyncio.Protocol):
             return
         if exc is None and self._head_told and self._length is None and not self._chunked:
             self._listener = None
-            listener.upstream_end(framed=False)
-            listener.upstream_flush()
+            listener.upstream_closed()
         else:
             self._fail(Gone.INTERRUPTED)
-
-    def _finish(self, listener: Listener, *, reusable: bool, framed: bool) -> None:
-        self._listener = None
-        if reusable and not self.closed:
-            self.resume()
-            self._pool.release(self)
-        else:
-            self._close()
-        listener.upstream_end(framed=framed)
 
     def _fail(self, gone: Gone) -> None:
         listener, self._listener = self._listener, None
         self._close()
         if listener is not None:
             listener.upstream_gone(gone)
-            listener.upstream_flush()
 
     # httptools
 
@@ -202,6 +195,8 @@ class Connection(asyncio.Protocol):
             self._length = int(value)
         elif name == b"transfer-encoding":
             self._chunked = True
+        elif name == b"connection":
+            self._names_hops = self._names_hops or value not in PLAIN_CONNECTION
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -210,7 +205,7 @@ class Connection(asyncio.Protocol):
         if self._head is not None or self._ended:
             raise ValueError("a second answer to one request")
         if status >= 200:
-            self._head = ResponseHead(status, self._headers, self._length)
+            self._head = ResponseHead(status, self._headers, self._length, self._names_hops)
         else:
             self._headers = []
 
@@ -258,6 +253,8 @@ class Pool:
         self._waiting: deque[Pending] = deque()
         self._open = 0
         self._connecting = 0
+        # Asking for the running loop costs a system call each time (Python 3.11 looks for forks).
+        self._loop = asyncio.get_running_loop()
 
     @property
     def idle(self) -> int:
@@ -285,12 +282,12 @@ class Pool:
     def _connect_for(self, pending: Pending) -> None:
         if self._open + self._connecting < self._max:
             self._connecting += 1
-            pending.connecting = asyncio.get_running_loop().create_task(self._connect(pending))
+            pending.connecting = self._loop.create_task(self._connect(pending))
 
     async def _connect(self, pending: Pending) -> None:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                _, connection = await asyncio.get_running_loop().create_connection(
+                _, connection = await self._loop.create_connection(
                     lambda: Connection(self),
                     self.where.host,
                     self.where.port,
@@ -309,7 +306,6 @@ class Pool:
         elif pending in self._waiting:
             self._waiting.remove(pending)
             pending.listener.upstream_gone(Gone.UNREACHABLE)
-            pending.listener.upstream_flush()
             self._connect_for_next()
 
     def _connect_for_next(self) -> None:
@@ -332,7 +328,7 @@ class Pool:
             pending = self._waiting.popleft()
             connection.send(pending.request, pending.listener)
         else:
-            connection.idle_since = asyncio.get_running_loop().time()
+            connection.idle_since = self._loop.time()
             self._idle.append(connection)
 
     def lost(self, connection: Connection) -> None:

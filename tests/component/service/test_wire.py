@@ -85,6 +85,20 @@ async def test_garbage_behind_a_good_request_does_not_spoil_its_answer(running: 
     assert statuses(answers) == [200, 400]
 
 
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_body_that_breaks_off_into_garbage_is_refused_at_once(running: Service, together: bool) -> None:
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n" + AUTH + b"transfer-encoding: chunked\r\n\r\n"
+    client = await connect(running)
+    if not together:
+        client.writer.write(head + b"3\r\nabc\r\n")
+        await until(lambda: running.engine.telemetry.in_flight)
+    client.writer.write((head if together else b"") + b"not a size\r\n")
+    status, headers, _ = await client.answer()
+    assert (status, headers["connection"]) == (400, "close")
+    assert await client.reader.read() == b""
+    await until(lambda: not running.engine.telemetry.in_flight)
+
+
 async def test_a_chunked_body_reaches_the_upstream_whole(running: Service) -> None:
     body = json.dumps({"model": "gpt-4o-mini", "messages": []}).encode()
     chunks = b"".join(b"%x;ext=1\r\n%b\r\n" % (len(part), part) for part in (body[:5], body[5:6], body[6:]))

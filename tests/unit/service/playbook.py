@@ -84,7 +84,8 @@ def head(
     headers = [(b"host", b"tenant.test"), (b"content-type", b"application/json"), *extra]
     if key is not None:
         headers.append((b"authorization", f"Bearer {key}".encode()))
-    return RequestHead(method, path.encode(), b"", headers, length, continues)
+    names_hops = any(name == b"connection" for name, _ in headers)
+    return RequestHead(method, path.encode(), b"", headers, length, continues, names_hops)
 
 
 def granted(tokens: int = 50, nano_usd: int = 1_000_000, standing: Standing | None = None) -> Reservation:

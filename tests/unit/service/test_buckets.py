@@ -61,7 +61,6 @@ class Machine(RuleBasedStateMachine):
         if not self.open:
             return
         reservation = self.open.pop(0)
-        self.advance()
         buckets.settle(self.state, self.budget, reservation, used, spent, exact=exact)
         difference = used - reservation.demand.tokens
         self.tokens_taken += difference if exact else max(0, difference)

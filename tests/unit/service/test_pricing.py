@@ -52,7 +52,9 @@ def test_no_mix_of_tokens_costs_more_than_the_worst_case(
     heard = data.draw(st.integers(0, into - cached - written))
     spoken = data.draw(st.integers(0, out))
     usage = Usage(into, out, cached, written, heard, spoken)
-    assert pricing.price(usage, given_rates) <= pricing.worst_case(into, out, given_rates)
+    assert pricing.price(usage, given_rates) <= pricing.worst_case(
+        into, out, pricing.of_rates(given_rates, 1, known=True)
+    )
 
 
 def test_a_dated_snapshot_costs_what_its_model_costs_and_overrides_win() -> None:
