@@ -17,14 +17,12 @@ import (
 	"golang.org/x/text/message"
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
-	"helm.sh/helm/v3/pkg/chartutil"
-	"helm.sh/helm/v3/pkg/releaseutil"
 	"sigs.k8s.io/yaml"
 )
 
 // Renderer holds one loaded chart. Safe for use by many goroutines.
 type Renderer struct {
-	chart     *chart.Chart
+	defaults  []byte
 	templates *templates
 	schema    *jsonschema.Schema
 	chartName string
@@ -39,10 +37,12 @@ func NewRenderer(directory string) (*Renderer, error) {
 		return nil, fmt.Errorf("chart %s: %w", directory, err)
 	}
 	renderer := &Renderer{
-		chart:     loaded,
 		chartName: loaded.Name() + "-" + loaded.Metadata.Version,
 		digest:    chartDigest(loaded),
 		version:   Version + " helm/" + helmVersion(),
+	}
+	if renderer.defaults, err = defaultValues(loaded); err != nil {
+		return nil, fmt.Errorf("chart %s: values.yaml: %w", directory, err)
 	}
 	if renderer.templates, err = parseTemplates(loaded); err != nil {
 		return nil, fmt.Errorf("chart %s: %w", directory, err)
@@ -61,11 +61,11 @@ func (r *Renderer) Render(release, namespace string, values json.RawMessage) ([]
 	if err != nil {
 		return nil, err
 	}
-	// The chart's own defaults below what is given, as Helm does it.
-	merged, err := chartutil.CoalesceValues(r.chart, given)
+	defaults, err := decodeValues(r.defaults)
 	if err != nil {
 		return nil, err
 	}
+	merged := overlay(defaults, given)
 	if err := r.validate(merged); err != nil {
 		return nil, err
 	}
@@ -76,11 +76,11 @@ func (r *Renderer) Render(release, namespace string, values json.RawMessage) ([]
 	return objects(texts)
 }
 
-func (r *Renderer) validate(values chartutil.Values) error {
+func (r *Renderer) validate(values map[string]any) error {
 	if r.schema == nil {
 		return nil
 	}
-	err := r.schema.Validate(map[string]any(values))
+	err := r.schema.Validate(values)
 	var invalid *jsonschema.ValidationError
 	if errors.As(err, &invalid) {
 		return fmt.Errorf("values: %s", strings.Join(leaves(invalid), "; "))
@@ -101,37 +101,6 @@ func leaves(invalid *jsonschema.ValidationError) []string {
 		found = append(found, leaves(cause)...)
 	}
 	return found
-}
-
-// decodeValues keeps integers exact: as float64, which JSON decodes to, nano-dollars would lose their last digits.
-func decodeValues(raw json.RawMessage) (map[string]any, error) {
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.UseNumber()
-	var values map[string]any
-	if err := decoder.Decode(&values); err != nil {
-		return nil, fmt.Errorf("values: %w", err)
-	}
-	return exact(values).(map[string]any), nil
-}
-
-func exact(value any) any {
-	switch typed := value.(type) {
-	case map[string]any:
-		for key, inner := range typed {
-			typed[key] = exact(inner)
-		}
-	case []any:
-		for index, inner := range typed {
-			typed[index] = exact(inner)
-		}
-	case json.Number:
-		if integer, err := typed.Int64(); err == nil {
-			return integer
-		}
-		float, _ := typed.Float64()
-		return float
-	}
-	return value
 }
 
 type object struct {
@@ -200,12 +169,18 @@ func parse(document string) (*object, error) {
 	return &object{kind: head.Kind, key: key, json: encoded}, nil
 }
 
-// rank is a kind's place in Helm's install order; kinds that Helm does not know come last.
+// installOrder is Helm's, for the kinds that a tenant can have: what others refer to comes first.
+var installOrder = []string{
+	"Namespace", "NetworkPolicy", "ResourceQuota", "LimitRange", "PodDisruptionBudget", "ServiceAccount", "Secret",
+	"ConfigMap", "Role", "RoleBinding", "Service", "Deployment", "HorizontalPodAutoscaler",
+}
+
+// rank is a kind's place in that order; other kinds come last.
 func rank(kind string) int {
-	if place := slices.Index(releaseutil.InstallOrder, kind); place >= 0 {
+	if place := slices.Index(installOrder, kind); place >= 0 {
 		return place
 	}
-	return len(releaseutil.InstallOrder)
+	return len(installOrder)
 }
 
 // chartDigest is over everything of the chart that can change what it renders.

@@ -34,6 +34,15 @@ VARIANTS: dict[str, dict[str, object]] = {
         "pod": {"preStopSeconds": 0, "priorityClassName": "high", "terminationGracePeriodSeconds": 30},
     },
     "on demand": {"placement": {"capacity": "OnDemand", "architectures": ["arm64"]}},
+    "nothing where something might be": {
+        "service": {"nodePort": None},
+        "policy": {
+            "apiVersion": "policy.tenantry.dev/v1",
+            "tenant": "acme",
+            "budget": None,
+            "limits": {"tokens": None},
+        },
+    },
     "suspended": {"suspend": {"traffic": True}, "autoscaling": {"minReplicas": 1, "maxReplicas": 3}},
 }
 
