@@ -29,9 +29,10 @@ RUN set -eu; \
 
 FROM ${BASE} AS runtime
 COPY --from=dependencies /opt/tenantry/ /opt/tenantry/
-# Bytecode is there already and the root file system is read-only; HOME is for libraries that ask where it is.
+# Bytecode is there already and the root file system is read-only. USER and HOME are for libraries that ask, for the user
+# id has no entry in /etc/passwd.
 ENV PATH=/opt/tenantry/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    PYTHONPATH=/opt/tenantry PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp
+    PYTHONPATH=/opt/tenantry PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 USER=tenantry HOME=/tmp
 USER 65532:65532
 
 FROM runtime AS tenantry

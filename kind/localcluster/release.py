@@ -14,6 +14,7 @@ from localcluster.steps import ProgramFailed, StepLog
 
 RELEASE = "tenantry"
 NAMESPACE = "tenantry-system"
+OPERATOR = "tenantry-operator"
 SIMULATOR_NAMESPACE = "simulator"
 
 #: The Secret of the key that a Tenant gets when it asks for none by name.
@@ -53,7 +54,12 @@ def install(
     argv += ["--values", str(target.checkout.root / "kind" / "demo" / "values.yaml")]
     for name, value in {**image_settings(references), **(settings or {})}.items():
         argv += ["--set", f"{name}={value}"]
-    log.run([*argv, "--wait", "--timeout", f"{READY_TIMEOUT}s"])
+    argv += ["--wait", "--timeout", f"{READY_TIMEOUT}s"]
+    if log.run(argv, check=False) != 0:
+        show = [*target.kubectl, "--namespace", NAMESPACE]
+        log.run([*show, "get", "pods"], check=False)
+        log.run([*show, "logs", f"deployment/{OPERATOR}", "--tail=10"], check=False)
+        raise ProgramFailed(argv, "did not see the platform ready")
 
 
 def image_settings(references: Mapping[str, str]) -> dict[str, str]:
