@@ -79,11 +79,13 @@ GOALS = {
 
 @dataclass(frozen=True)
 class Result:
-    """A figure about ours over all rounds: the median, and how far the rounds lay apart."""
+    """A figure about ours over all rounds: the median, and how far the rounds lay apart. `disturbed`: there was no
+    round without other programs at work, so little can be made of it."""
 
     value: float
     low: float
     high: float
+    disturbed: bool = False
 
 
 #: Results that are ratios ours / theirs: the name, whose, and of what.
@@ -126,7 +128,7 @@ def results(rounds: Sequence[Round]) -> dict[str, Result]:
         undisturbed = [value for samples, value in measured if all(quiet(samples[side]) for side in sides)]
         chosen = undisturbed or [value for _, value in measured]
         if chosen:
-            told[name] = Result(median(chosen), min(chosen), max(chosen))
+            told[name] = Result(median(chosen), min(chosen), max(chosen), disturbed=not undisturbed)
 
     for name, other, figure in RATIOS:
         tell(name, [OURS, other], [_ratio(samples, other, figure) for samples in rounds])
@@ -169,8 +171,9 @@ def verdicts(told: Mapping[str, Result]) -> str:
     for name, result in told.items():
         goal = GOALS.get(name)
         verdict = f"goal {goal}: {'met' if goal.met_by(result.value) else 'MISSED'}" if goal else ""
+        doubt = ", but disturbed" if verdict and result.disturbed else ""
         spread = f"{shown(result.low)} .. {shown(result.high)}"
-        lines.append(f"{name:<26}{shown(result.value):>10}   ({spread})".ljust(66) + verdict)
+        lines.append(f"{name:<26}{shown(result.value):>10}   ({spread})".ljust(66) + verdict + doubt)
     return "\n".join(line.rstrip() for line in lines)
 
 
