@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -68,6 +69,7 @@ def digest(checkout: Checkout, program: Program) -> str:
     return digest_of(
         program.package,
         program.ldflags,
+        *(STAGES if program.name == "kwok" else ()),
         architecture(platform.machine()),
         files=[module / "go.mod", module / "go.sum", *sources],
         root=module,
@@ -91,6 +93,8 @@ def ensure(checkout: Checkout, name: str, log: StepLog | None = None) -> Path:
     require_go()
 
     def build(into: Path) -> None:
+        if name == "kwok":
+            (into / "stages.yaml").write_text(_stages(module))
         argv = ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", f"-s -w {program.ldflags}".strip()]
         argv += ["-o", str(into / name), program.package]
         env = {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly"}
@@ -101,6 +105,29 @@ def ensure(checkout: Checkout, name: str, log: StepLog | None = None) -> Path:
 
     built_once(checkout.cache, name, digest(checkout, program), build)
     return path
+
+
+def stages(checkout: Checkout) -> Path:
+    """Return the file of KWOK's stages: what its nodes and pods do. Without it KWOK does nothing."""
+    return ensure(checkout, "kwok").with_name("stages.yaml")
+
+
+#: The stages that make nodes Ready, keep their leases, run and finish pods, and let deleted ones go.
+STAGES = (
+    "node/fast/node-initialize.yaml",
+    "node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
+    "pod/fast/pod-ready.yaml",
+    "pod/fast/pod-complete.yaml",
+    "pod/fast/pod-delete.yaml",
+)
+
+
+def _stages(module: Path) -> str:
+    # KWOK's module ships them, but does not link all of them in.
+    argv = ["go", "mod", "download", "-json", "sigs.k8s.io/kwok"]
+    told = subprocess.run(argv, cwd=module, check=True, capture_output=True, text=True).stdout
+    directory = Path(json.loads(told)["Dir"]) / "kustomize/stage"
+    return "\n---\n".join((directory / name).read_text() for name in STAGES)
 
 
 def require_go() -> None:
