@@ -30,7 +30,7 @@ type Renderer struct {
 	version   string
 }
 
-// NewRenderer loads the chart in directory. Its schema is compiled once here: Helm itself would do so on every render.
+// NewRenderer loads the chart in directory. Templates and schema are compiled once here, which Helm does on every render.
 func NewRenderer(directory string) (*Renderer, error) {
 	loaded, err := loader.LoadDir(directory)
 	if err != nil {

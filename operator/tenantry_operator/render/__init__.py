@@ -1,4 +1,4 @@
-"""Chart and values to objects: a pure function, computed by a long-lived helper on Helm's own engine.
+"""Chart and values to objects: a pure function, computed by a long-lived helper that renders as Helm does.
 
 A ``helm`` process for each render costs some 80 ms; the helper loads the chart once and answers line by line.
 """
