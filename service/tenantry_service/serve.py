@@ -19,9 +19,9 @@ from tenantry_service.ledger.sqlite import LedgerError, SqliteLedger
 from tenantry_service.limits.memory import MemoryLimiter
 from tenantry_service.policy import PolicyError
 from tenantry_service.proxy.engine import Engine
+from tenantry_service.proxy.pool import Upstreams
 from tenantry_service.proxy.protocol import protocol_class
 from tenantry_service.proxy.snapshot import Snapshot
-from tenantry_service.proxy.upstream import Upstreams
 from tenantry_service.reload import PolicyFile
 from tenantry_service.telemetry import Telemetry
 

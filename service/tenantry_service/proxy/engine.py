@@ -14,8 +14,8 @@ from tenantry_service.ledger.event import Ledger, UsageEvent
 from tenantry_service.limits.limiter import Limiter
 from tenantry_service.proxy.exchange import Exchange
 from tenantry_service.proxy.messages import Settle, Timer
+from tenantry_service.proxy.pool import IDLE_SECONDS, Upstreams
 from tenantry_service.proxy.snapshot import Snapshot
-from tenantry_service.proxy.upstream import IDLE_SECONDS, Upstreams
 from tenantry_service.telemetry import PolicyInfo, Telemetry
 
 #: How often deadlines are looked at. All timers here are seconds or more; one sweep over all connections costs less

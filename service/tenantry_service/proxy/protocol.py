@@ -169,7 +169,7 @@ class ClientConnection(asyncio.Protocol):
         """Parse; the callbacks below start what can be started."""
         if self._closing:
             return
-        if self._call is None:
+        if self._active is None and not self._in_head:
             self._deadline = NEVER
         try:
             self._parser.feed_data(data)
@@ -186,7 +186,8 @@ class ClientConnection(asyncio.Protocol):
             self._head_bytes += len(data)
             if self._head_bytes > request_head.MAX_HEAD_BYTES:
                 self._bad = errors.HEAD_TOO_LARGE
-            elif self._deadline is NEVER:
+            elif self._active is None and self._deadline == NEVER:
+                # Counted from its first byte: a head that comes in drops gets no more time.
                 self._deadline = self._loop.time() + HEAD_SECONDS
         active = self._active
         if self._bad is not None:

@@ -1,30 +1,18 @@
-"""HTTP/1.1 to upstreams: a bounded pool of kept-alive connections per address, httptools as parser.
+"""HTTP/1.1 to an upstream: one connection, httptools as parser.
 
 A request is handed over as finished bytes, the answer comes back as calls on a :class:`Listener`, all that one read of
-the socket brought together. Names are resolved for each new connection. No task per request: only connecting takes one.
+the socket brought together.
 """
 
 import asyncio
-import logging
-import ssl
-from collections import deque
 from typing import Protocol, cast
 
 import httptools
 
 from tenantry_service.proxy.messages import PLAIN_CONNECTION, Gone, HeaderList, ResponseHead
-from tenantry_service.proxy.snapshot import Endpoint
 
-#: Connections to one address; as many as the OpenAI SDK allows itself. More requests wait in line.
-MAX_CONNECTIONS = 1000
-#: An idle connection is closed after this. Servers close theirs after 5 s (uvicorn) to 75 s (nginx), and say so first.
-IDLE_SECONDS = 30.0
-#: The exchange's own timer is shorter; this only makes sure that no attempt outlives everybody.
-CONNECT_SECONDS = 30.0
 #: The most of an answer's head; llhttp sets no limit of its own.
 MAX_HEAD_BYTES = 128 * 1024
-
-log = logging.getLogger(__name__)
 
 
 class Listener(Protocol):
@@ -56,10 +44,20 @@ class Handle(Protocol):
         """Read on."""
 
 
+class Owner(Protocol):
+    """The pool that a connection belongs to."""
+
+    def release(self, connection: "Connection") -> None:
+        """The connection is free for another request."""
+
+    def lost(self, connection: "Connection") -> None:
+        """The connection is closed."""
+
+
 class Connection(asyncio.Protocol):
     """One connection, one request at a time."""
 
-    def __init__(self, pool: "Pool") -> None:
+    def __init__(self, pool: Owner) -> None:
         self._pool = pool
         self._transport: asyncio.Transport
         self._parser = httptools.HttpResponseParser(self)
@@ -219,158 +217,3 @@ class Connection(asyncio.Protocol):
             self._ended = True
             # Asked here, because afterwards the parser is at the next answer.
             self._reusable = self._parser.should_keep_alive()
-
-
-class Pending:
-    """A request that waits for a connection."""
-
-    def __init__(self, pool: "Pool", request: bytes, listener: Listener) -> None:
-        self.pool = pool
-        self.request = request
-        self.listener = listener
-        self.connecting: asyncio.Task[None] | None = None
-
-    def cancel(self) -> None:
-        """Leave the line."""
-        self.pool.leave(self)
-
-    def pause(self) -> None:
-        """Nothing is being read yet."""
-
-    def resume(self) -> None:
-        """Nothing is being read yet."""
-
-
-class Pool:
-    """Connections to one address. First come, first served: a connection that becomes free or ready goes to the
-    request that has waited longest."""
-
-    def __init__(self, where: Endpoint, tls: ssl.SSLContext | None, max_connections: int = MAX_CONNECTIONS) -> None:
-        self.where = where
-        self._tls = tls
-        self._max = max_connections
-        self._idle: list[Connection] = []
-        self._waiting: deque[Pending] = deque()
-        self._open = 0
-        self._connecting = 0
-        # Asking for the running loop costs a system call each time (Python 3.11 looks for forks).
-        self._loop = asyncio.get_running_loop()
-
-    @property
-    def idle(self) -> int:
-        """Connections that wait for a request."""
-        return len(self._idle)
-
-    @property
-    def busy(self) -> int:
-        """Connections with a request."""
-        return self._open - len(self._idle)
-
-    def send(self, request: bytes, listener: Listener) -> Handle | None:
-        """Send ``request`` now if a connection is free (``upstream_sent`` has then been called, and None is returned),
-        or as soon as one is."""
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.closed:
-                connection.send(request, listener)
-                return None
-        pending = Pending(self, request, listener)
-        self._waiting.append(pending)
-        self._connect_for(pending)
-        return pending
-
-    def _connect_for(self, pending: Pending) -> None:
-        if self._open + self._connecting < self._max:
-            self._connecting += 1
-            pending.connecting = self._loop.create_task(self._connect(pending))
-
-    async def _connect(self, pending: Pending) -> None:
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                _, connection = await self._loop.create_connection(
-                    lambda: Connection(self),
-                    self.where.host,
-                    self.where.port,
-                    ssl=self._tls,
-                    server_hostname=self.where.host if self._tls else None,
-                )
-        except (OSError, TimeoutError) as error:
-            log.warning("upstream unreachable", extra={"upstream": self.where.name, "reason": str(error)})
-            connection = None
-        finally:
-            self._connecting -= 1
-        pending.connecting = None
-        if connection is not None:
-            self._open += 1
-            self.release(connection)
-        elif pending in self._waiting:
-            self._waiting.remove(pending)
-            pending.listener.upstream_gone(Gone.UNREACHABLE)
-            self._connect_for_next()
-
-    def _connect_for_next(self) -> None:
-        """A place became free: the first in line that has no attempt of its own gets one."""
-        for pending in self._waiting:
-            if pending.connecting is None:
-                self._connect_for(pending)
-                return
-
-    def leave(self, pending: Pending) -> None:
-        """Cancelled while waiting. Its attempt goes on if somebody else can use it."""
-        if pending in self._waiting:
-            self._waiting.remove(pending)
-        if pending.connecting is not None and not self._waiting:
-            pending.connecting.cancel()
-
-    def release(self, connection: Connection) -> None:
-        """A connection is free: for who waits longest, else for later."""
-        if self._waiting:
-            pending = self._waiting.popleft()
-            connection.send(pending.request, pending.listener)
-        else:
-            connection.idle_since = self._loop.time()
-            self._idle.append(connection)
-
-    def lost(self, connection: Connection) -> None:
-        """A connection is closed."""
-        self._open -= 1
-        if connection in self._idle:
-            self._idle.remove(connection)
-        self._connect_for_next()
-
-    def close_idle(self, before: float) -> None:
-        """Close connections that have been idle since before ``before`` (loop time)."""
-        for connection in [idle for idle in self._idle if idle.idle_since <= before]:
-            connection.cancel()
-
-
-class Upstreams:
-    """The pools of a process, by address. Two upstreams of one address share connections; credentials travel with
-    each request."""
-
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        """``tls``: what upstream certificates are checked with; the system's authorities unless given."""
-        self._tls = tls
-        self._pools: dict[tuple[str, int, bool], Pool] = {}
-
-    def send(self, where: Endpoint, request: bytes, listener: Listener) -> Handle | None:
-        """See :meth:`Pool.send`."""
-        pool = self._pools.get(where[1:4])
-        if pool is None:
-            pool = self._pools[where[1:4]] = Pool(where, self._context() if where.tls else None)
-        return pool.send(request, listener)
-
-    def _context(self) -> ssl.SSLContext:
-        if self._tls is None:
-            self._tls = ssl.create_default_context()
-            self._tls.set_alpn_protocols(["http/1.1"])
-        return self._tls
-
-    def figures(self) -> list[tuple[str, int, int]]:
-        """Upstream name, busy and idle connections of each pool."""
-        return [(pool.where.name, pool.busy, pool.idle) for pool in self._pools.values()]
-
-    def close_idle(self, before: float) -> None:
-        """See :meth:`Pool.close_idle`."""
-        for pool in self._pools.values():
-            pool.close_idle(before)

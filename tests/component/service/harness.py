@@ -28,9 +28,9 @@ from tenantry_service.limits.memory import MemoryLimiter
 from tenantry_service.policy import Key, Policy, Upstream
 from tenantry_service.proxy.engine import Engine
 from tenantry_service.proxy.messages import Timer
+from tenantry_service.proxy.pool import Upstreams
 from tenantry_service.proxy.protocol import protocol_class
 from tenantry_service.proxy.snapshot import Snapshot, TenantView
-from tenantry_service.proxy.upstream import Upstreams
 from tenantry_service.telemetry import Telemetry
 from tenantry_simulator.behaviour import Behaviour
 from tenantry_simulator.server import Connection, Simulator

@@ -217,6 +217,36 @@ async def test_a_connection_that_says_nothing_is_closed(running: Service, monkey
     assert statuses(await running.raw(MODELS)) == [200]
 
 
+async def test_a_head_in_drops_gets_no_more_time(running: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
+    client = await connect(running)
+
+    async def drip() -> None:
+        client.writer.write(b"GET /v1/models HTTP/1.1\r\nhost: x\r\nx-long: ")
+        while True:
+            client.writer.write(b"y")
+            await asyncio.sleep(0.1)
+
+    dripping = asyncio.create_task(drip())
+    assert (await client.answer())[0] == 408
+    dripping.cancel()
+
+
+async def test_a_refused_request_that_drips_on_is_let_go(running: Service) -> None:
+    client = await connect(running)
+    client.writer.write(chat_request("tn_x_y", max_tokens=10**30)[:-40])
+    assert (await client.answer())[0] == 401
+
+    async def drip() -> None:
+        while True:
+            client.writer.write(b" ")
+            await asyncio.sleep(0.1)
+
+    dripping = asyncio.create_task(drip())
+    assert await asyncio.wait_for(client.reader.read(), 5) == b""
+    dripping.cancel()
+
+
 async def test_a_client_that_does_not_read_slows_its_upstream_and_costs_bounded_memory(running: Service) -> None:
     flood = b"x-simulator-output-tokens: 200000\r\n"
     client = await connect(running, limit=4096)
