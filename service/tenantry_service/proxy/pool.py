@@ -131,11 +131,10 @@ class Pool:
                 return
 
     def leave(self, pending: Pending) -> None:
-        """Cancelled while waiting. Its attempt goes on if somebody else can use it."""
+        """Cancelled while waiting. Its attempt goes on: whoever comes next can use the connection, and a task cancelled
+        just when it has connected would leave a socket that nobody owns."""
         if pending in self._waiting:
             self._waiting.remove(pending)
-        if pending.connecting is not None and not self._waiting:
-            pending.connecting.cancel()
 
     def release(self, connection: Connection) -> None:
         """A connection is free: for who waits longest, else for later."""

@@ -1,0 +1,182 @@
+"""The upstream pool on real sockets: bounds, order, cancellation, TLS."""
+
+import asyncio
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tenantry_service.policy import Upstream
+from tenantry_service.proxy.messages import Gone, ResponseHead
+from tenantry_service.proxy.pool import Pool, Upstreams
+from tenantry_service.proxy.snapshot import Endpoint, endpoint
+from tenantry_service.proxy.upstream import Handle
+
+from tests.component.service.harness import free_port, until
+
+
+class Server:
+    """Answers each request with its own path, when it is told to."""
+
+    def __init__(self) -> None:
+        self.seen: list[bytes] = []
+        self.open = self.most = 0
+        self.gate = asyncio.Event()
+        self.port = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
+        self.most = max(self.most, self.open)
+        try:
+            while True:
+                path = (await reader.readuntil(b"\r\n\r\n")).split()[1]
+                self.seen.append(path)
+                await self.gate.wait()
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(path), path))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self.open -= 1
+            writer.close()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    handler = Server()
+    listening = await asyncio.start_server(handler, "127.0.0.1", 0)
+    handler.port = listening.sockets[0].getsockname()[1]
+    yield handler
+    handler.gate.set()
+    listening.close()
+
+
+class Waiter:
+    """A listener that remembers what it was told."""
+
+    def __init__(self, path: str) -> None:
+        self.request = f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
+        self.handle: Handle | None = None
+        self.told: list[object] = []
+        self.body = b""
+
+    def send(self, pool: Pool | Upstreams, where: Endpoint | None = None) -> "Waiter":
+        if isinstance(pool, Pool):
+            pending = pool.send(self.request, self)
+        else:
+            assert where is not None
+            pending = pool.send(where, self.request, self)
+        self.handle = pending or self.handle
+        return self
+
+    def upstream_sent(self, handle: Handle) -> None:
+        self.handle = handle
+
+    def upstream_read(self, head: ResponseHead | None, data: bytes, *, end: bool) -> None:
+        self.body += data
+        if end:
+            self.told.append("end")
+
+    def upstream_closed(self) -> None:
+        self.told.append("closed")
+
+    def upstream_gone(self, gone: Gone) -> None:
+        self.told.append(gone)
+
+
+def where(port: int, scheme: str = "http", host: str = "127.0.0.1") -> Endpoint:
+    return endpoint(Upstream(name="u", base_url=f"{scheme}://{host}:{port}"), None)
+
+
+async def test_no_more_connections_than_allowed_and_who_came_first_is_served_first(server: Server) -> None:
+    pool = Pool(where(server.port), None, max_connections=2)
+    waiters = [Waiter(f"/{number}").send(pool) for number in range(6)]
+    await until(lambda: len(server.seen) == 2)
+    server.gate.set()
+    await until(lambda: all(waiter.told for waiter in waiters))
+    assert [waiter.body for waiter in waiters] == [f"/{number}".encode() for number in range(6)]
+    assert sorted(server.seen[:2]) + server.seen[2:] == [f"/{number}".encode() for number in range(6)]
+    assert server.most == 2
+    assert (pool.busy, pool.idle) == (0, 2)
+
+
+async def test_whoever_leaves_the_line_hears_nothing_and_holds_up_nobody(server: Server) -> None:
+    pool = Pool(where(server.port), None, max_connections=1)
+    first, second, third = (Waiter(f"/{number}").send(pool) for number in range(3))
+    await until(lambda: server.seen)
+    assert second.handle is not None
+    second.handle.cancel()
+    assert first.handle is not None
+    first.handle.cancel()
+    server.gate.set()
+    await until(lambda: third.told)
+    assert (first.told, second.told, third.told) == ([], [], ["end"])
+    await until(lambda: (pool.busy, pool.idle) == (0, 1))
+
+
+async def test_leaving_at_once_leaves_the_pool_clean(server: Server) -> None:
+    pool = Pool(where(server.port), None)
+    for rounds in range(20):
+        waiter = Waiter("/x").send(pool)
+        for _ in range(rounds % 5):
+            await asyncio.sleep(0)
+        assert waiter.handle is not None
+        waiter.handle.cancel()
+        assert waiter.told == []
+    server.gate.set()
+    last = Waiter("/last").send(pool)
+    await until(lambda: last.told)
+    assert last.body == b"/last"
+    await until(lambda: pool.busy == 0)
+
+
+async def test_an_address_where_nobody_listens_fails_everybody_who_waits() -> None:
+    pool = Pool(where(free_port()), None, max_connections=1)
+    waiters = [Waiter(f"/{number}").send(pool) for number in range(3)]
+    await until(lambda: all(waiter.told for waiter in waiters))
+    assert all(waiter.told == [Gone.UNREACHABLE] for waiter in waiters)
+    assert pool.busy == 0
+
+
+@pytest.mark.parametrize("host", ["does-not-exist.invalid", "x" * 70 + ".invalid"])
+async def test_a_name_that_means_nothing_is_unreachable(host: str) -> None:
+    waiter = Waiter("/x").send(Pool(where(80, host=host), None))
+    await until(lambda: waiter.told)
+    assert waiter.told == [Gone.UNREACHABLE]
+
+
+async def test_idle_connections_are_closed_in_time(server: Server) -> None:
+    server.gate.set()
+    pool = Pool(where(server.port), None)
+    waiter = Waiter("/x").send(pool)
+    await until(lambda: waiter.told)
+    pool.close_idle(0.0)
+    assert pool.idle == 1
+    pool.close_idle(float("inf"))
+    assert pool.idle == 0
+    await until(lambda: server.open == 0)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    names = "-addext subjectAltName=DNS:localhost -keyout key.pem -out cert.pem"
+    command = ["openssl", *options.split(), *names.split()]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=30)
+    return tmp_path
+
+
+async def test_an_upstream_speaks_tls_and_its_certificate_is_checked(certificate: Path) -> None:
+    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ours.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    handler = Server()
+    handler.gate.set()
+    listening = await asyncio.start_server(handler, "127.0.0.1", 0, ssl=ours)
+    address = where(listening.sockets[0].getsockname()[1], "https", "localhost")
+    trusting = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
+    served = Waiter("/tls").send(Upstreams(trusting), address)
+    distrusted = Waiter("/tls").send(Upstreams(), address)
+    await until(lambda: served.told and distrusted.told)
+    assert (served.body, served.told) == (b"/tls", ["end"])
+    assert distrusted.told == [Gone.UNREACHABLE]
+    listening.close()
