@@ -7,15 +7,29 @@ from pathlib import Path
 
 from localcluster import tools, venv
 from localcluster.paths import Checkout
-from localcluster.steps import Step, StepLog, run_steps
+from localcluster.steps import ProgramFailed, Step, StepLog, run_steps
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the checks; the first that fails is shown with the end of its output."""
+    """Run all checks, whatever the others say, and show the end of what each failed one printed."""
     checkout = Checkout.here()
     python = venv.ensure(checkout)
-    run_steps(checks(checkout.root, python.parent), checkout.log_dir)
-    return 0
+    failed: list[str] = []
+
+    def going_on(check: Step) -> Step:
+        def run(log: StepLog) -> None:
+            try:
+                check.run(log)
+            except ProgramFailed:
+                log.note("FAILED, see below")
+                remedy = f"remedy: {check.remedy}\n" if check.remedy else ""
+                failed.append(f"\n--- {check.name}\n{log.tail()}\n{remedy}")
+
+        return Step(check.name, run)
+
+    run_steps([going_on(check) for check in checks(checkout.root, python.parent)], checkout.log_dir)
+    print("".join(failed), end="")
+    return 1 if failed else 0
 
 
 def checks(root: Path, bin_dir: Path) -> list[Step]:
@@ -29,10 +43,9 @@ def checks(root: Path, bin_dir: Path) -> list[Step]:
 
     def helm_lint(log: StepLog) -> None:
         helm = tools.helm()
-        for chart in ("tenantry", "tenant"):
-            values = root / "charts" / chart / "ci" / "values.yaml"
-            extra = ["--values", values] if values.exists() else []
-            log.run([helm, "lint", "--strict", root / "charts" / chart, *extra])
+        charts = root / "charts"
+        log.run([helm, "lint", "--strict", charts / "tenantry"])
+        log.run([helm, "lint", "--strict", charts / "tenant", "--values", charts / "tenant" / "ci" / "values.yaml"])
 
     return [
         Step("ruff: format", program(bin_dir / "ruff", "format", "--check", "."), remedy="make format"),
