@@ -12,12 +12,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from localcluster import images, release, tools
-from localcluster.cluster import Bringing
+from localcluster import release, tools
 from localcluster.conversation import Answer, Conversation
-from localcluster.images import SIMULATOR, TENANTRY, Build
+from localcluster.images import SIMULATOR, TENANTRY
 from localcluster.paths import Checkout
-from localcluster.release import Target
+from localcluster.stand import Stand
 from localcluster.steps import Progress, Step, StepLog, run_steps
 
 CLUSTER = "demo"
@@ -34,61 +33,35 @@ READY_TIMEOUT = 120
 
 
 class Demo:
-    """The demo's steps, and what they hand to each other."""
+    """The demo's steps, and the answer that comes of them."""
 
     def __init__(self, checkout: Checkout, openai_key: str | None) -> None:
         self._checkout = checkout
         self._openai_key = openai_key
-        self._bringing = Bringing(checkout, CLUSTER)
-        wanted = (TENANTRY,) if openai_key else (TENANTRY, SIMULATOR)
-        self._build = Build(checkout, wanted, lambda: self._bringing.engine)
+        self.stand = Stand(checkout, CLUSTER, (TENANTRY,) if openai_key else (TENANTRY, SIMULATOR))
         self.answer: Answer | None = None
 
-    @property
-    def target(self) -> Target:
-        return Target(self._checkout, self._bringing.cluster.kubeconfig)
-
-    @property
-    def port(self) -> int:
-        return self._bringing.cluster.node_ports[0]
-
     def steps(self) -> list[Step]:
-        """Return all steps, side by side as far as they do not need each other."""
-        upstream = "OpenAI's key" if self._openai_key else "upstream simulator"
-        return [
-            *self._bringing.steps(),
-            *self._build.steps(("docker engine",)),
-            Step("build helm", self._build_helm),
-            Step("images into the nodes", self._load, ("cluster", "images")),
-            Step("platform", self._install, ("images into the nodes", "build helm")),
-            Step(upstream, self._upstream, ("platform" if self._openai_key else "images into the nodes",)),
-            Step(f"tenant {TENANT}", self._tenant, ("platform", upstream)),
-        ]
-
-    def _build_helm(self, log: StepLog) -> None:
-        tools.ensure(self._checkout, "helm", log)
-        # kubectl is the node image's program by another name; a published node image leaves it to be built here.
-        tools.kubectl(self._checkout)
-
-    def _load(self, log: StepLog) -> None:
-        cluster = self._bringing.cluster
-        images.load(self._build.built, [cluster.control_plane, *cluster.workers], cluster.engine, log)
-
-    def _install(self, log: StepLog) -> None:
-        release.install(self.target, self._build.built.references, log)
-
-    def _upstream(self, log: StepLog) -> None:
+        """Return all steps; the last one is the Tenant's."""
+        steps = self.stand.steps()
+        upstream = "upstream simulator"
         if self._openai_key:
-            release.store_credentials(self.target, "openai", self._openai_key, log)
-        else:
-            release.deploy_simulator(self.target, self._build.built.references, log)
+            upstream = "upstream credentials"
+            steps.append(Step(upstream, self._store_key, ("platform",)))
+        return [*steps, Step(f"tenant {TENANT}", self._tenant, ("platform", upstream))]
+
+    def _store_key(self, log: StepLog) -> None:
+        assert self._openai_key is not None
+        release.store_credentials(self.stand.target, "openai", self._openai_key, log)
 
     def _tenant(self, log: StepLog) -> None:
+        target = self.stand.target
+        manifest = tenant_manifest(self._checkout.root, self.stand.cluster.node_ports[0], bool(self._openai_key))
         with Conversation(self._checkout, log) as conversation:
             began = time.monotonic()
-            release.apply(self.target, tenant_manifest(self._checkout.root, self.port, bool(self._openai_key)), log)
-            release.wait_ready(self.target, TENANT, READY_TIMEOUT, log)
-            endpoint, key = release.access(self.target, TENANT, log)
+            release.apply(target, manifest, log)
+            release.wait_ready(target, TENANT, READY_TIMEOUT, log)
+            endpoint, key = release.access(target, TENANT, log)
             self.answer = conversation.hold(endpoint, key, MODEL, began)
         log.note(f"first answer {self.answer.seconds:.1f} s after the Tenant was applied")
 
@@ -141,5 +114,5 @@ def main(argv: Sequence[str]) -> int:
     kubectl = tools.kubectl(checkout)
     own_kubectl = shutil.which("kubectl") is None
     elapsed = time.monotonic() - began
-    print(farewell(demo.answer, demo.target.kubeconfig, kubectl, elapsed, own_kubectl=own_kubectl))
+    print(farewell(demo.answer, demo.stand.target.kubeconfig, kubectl, elapsed, own_kubectl=own_kubectl))
     return 0

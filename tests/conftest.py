@@ -1,0 +1,21 @@
+"""Options of the whole suite."""
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("clusters")
+    group.addoption(
+        "--kubeconfig",
+        metavar="PATH",
+        help="use this cluster instead of making one; tests/e2e then expect the platform and the simulator on it",
+    )
+    group.addoption(
+        "--node-port",
+        metavar="PORT",
+        action="append",
+        type=int,
+        help="with --kubeconfig: a node port that tests may use, which the platform's publicUrlTemplate makes reachable"
+        " from here (may be repeated; tests/e2e use up to 3 at a time)",
+    )
+    group.addoption("--keep-cluster", action="store_true", help="leave the kind cluster of tests/e2e running")
