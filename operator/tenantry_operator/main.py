@@ -90,7 +90,9 @@ async def _run(arguments: argparse.Namespace) -> int:
             await maintenance.apply_crds(plain)
             return 0
         if arguments.release_all:
-            await maintenance.release_all(plain, arguments.namespace, arguments.lease_name, identity)
+            await maintenance.release_all(
+                plain, arguments.namespace, arguments.lease_name, identity, arguments.service_account
+            )
             return 0
         lease = Lease(plain, namespace=arguments.namespace, name=arguments.lease_name, identity=identity)
         client = Client(access, manager=names.FIELD_MANAGER, observe=metrics.observe_call, may_write=lease.holds)

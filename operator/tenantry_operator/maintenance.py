@@ -8,8 +8,8 @@ from tenantry_operator.api.decode import decode_meta
 from tenantry_operator.api.meta import FINALIZER, ObjectMeta
 from tenantry_operator.kube import errors
 from tenantry_operator.kube.client import Client, Nothing
-from tenantry_operator.kube.lease import Lease, Timing
-from tenantry_operator.kube.resources import Resource
+from tenantry_operator.kube.lease import Lease, Owner, Timing
+from tenantry_operator.kube.resources import SERVICE_ACCOUNTS, Resource
 from tenantry_operator.reconcile import TENANTS
 
 log = logging.getLogger(__name__)
@@ -19,20 +19,22 @@ CUSTOM_RESOURCE_DEFINITIONS = Resource(
 )
 
 #: Seconds that the Lease stays ours after we have ended, so that no operator takes it and puts finalizers back
-#: before Helm has deleted the Deployment.
+#: before Helm has deleted the Deployment. Only if the Lease's owner stays must a later installation wait so long.
 HELD_AFTERWARDS = 120.0
 TRIES = 20
 
 
-async def release_all(client: Client, namespace: str, lease_name: str, identity: str) -> None:
+async def release_all(client: Client, namespace: str, lease_name: str, identity: str, service_account: str) -> None:
     """Take our finalizer from every Tenant, with no operator running that would put it back.
 
     Nothing else is touched: Tenants, namespaces and endpoints stay and go on serving, and a later installation
-    takes them up again. Killed anywhere: run again, it does the rest.
+    takes them up again. It need not wait for the Lease: that goes with the service account, which Helm deletes after
+    the Deployment and the account's rights. Killed anywhere: run again, it does the rest.
     Raises KubeError when the Lease cannot be had or a Tenant cannot be patched.
     """
     timing = Timing(duration=HELD_AFTERWARDS, deadline=HELD_AFTERWARDS)
-    lease = Lease(client, namespace=namespace, name=lease_name, identity=identity, timing=timing)
+    owner = await _account(client, namespace, service_account)
+    lease = Lease(client, namespace=namespace, name=lease_name, identity=identity, timing=timing, owner=owner)
     if not await lease.try_acquire():
         for _ in range(TRIES):  # its holder renews it every 2 s; one of our writes falls in between
             if await lease.try_acquire(force=True):
@@ -48,6 +50,13 @@ async def release_all(client: Client, namespace: str, lease_name: str, identity:
             await _release(client, meta)
             released += 1
     log.info("finalizers removed", extra={"tenants": released})
+
+
+async def _account(client: Client, namespace: str, name: str) -> Owner | None:
+    raw = await client.find(SERVICE_ACCOUNTS, name, namespace=namespace, into=dict[str, object])
+    if raw is None:  # an operator that runs outside the cluster has none
+        return None
+    return Owner(SERVICE_ACCOUNTS.api_version, SERVICE_ACCOUNTS.kind, name, decode_meta(raw).uid)
 
 
 async def _release(client: Client, meta: ObjectMeta) -> None:

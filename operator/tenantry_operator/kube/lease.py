@@ -37,10 +37,20 @@ class LeaseLost(errors.KubeError):
     """We do not hold the Lease any more. The process must end: its work in memory may be stale."""
 
 
-class _Meta(msgspec.Struct, rename="camel"):
+class Owner(msgspec.Struct, rename="camel"):
+    """An object in the Lease's namespace. When it is deleted, garbage collection takes the Lease."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+
+
+class _Meta(msgspec.Struct, rename="camel", omit_defaults=True):
     name: str
     namespace: str
     resource_version: str | None = None
+    owner_references: list[Owner] | None = None
 
 
 class _Spec(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -61,7 +71,8 @@ class _Lease(msgspec.Struct, rename="camel"):
 class Lease:
     """One Lease, seen from one candidate.
 
-    ``client`` must not itself be gated by this Lease. ``identity`` must be unique for each process.
+    ``client`` must not itself be gated by this Lease. ``identity`` must be unique for each process. While this
+    candidate holds the Lease, it belongs to ``owner``, if there is one.
     """
 
     def __init__(
@@ -72,12 +83,14 @@ class Lease:
         name: str,
         identity: str,
         timing: Timing | None = None,
+        owner: Owner | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._client = client
         self.namespace, self.name, self.identity = namespace, name, identity
         self._timing = timing or Timing()
+        self._owners = [owner] if owner else None
         self._monotonic, self._now = monotonic, now
         self._seen: tuple[str, float] = ("", 0.0)  # resourceVersion last seen, and when
         self._held: _Lease | None = None
@@ -103,11 +116,13 @@ class Lease:
         lease = await self._client.find(LEASES, self.name, namespace=self.namespace, into=_Lease)
         try:
             if lease is None:
-                fresh = _Lease(metadata=_Meta(self.name, self.namespace), spec=self._spec(transitions=0))
+                meta = _Meta(self.name, self.namespace, owner_references=self._owners)
+                fresh = _Lease(metadata=meta, spec=self._spec(transitions=0))
                 self._hold(await self._client.create(LEASES, fresh, namespace=self.namespace, into=_Lease), began)
                 return True
             if not force and not self._is_free(lease):
                 return False
+            lease.metadata.owner_references = self._owners
             lease.spec = self._spec(transitions=(lease.spec.lease_transitions or 0) + 1)
             self._hold(await self._put(lease), began)
         except errors.Conflict:

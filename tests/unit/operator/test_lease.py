@@ -1,15 +1,16 @@
 """Leader election against a server that keeps one Lease with compare-and-swap, on a clock of the test's own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import msgspec
 import pytest
 from aiohttp import web
 from tenantry_operator.kube.client import Client
-from tenantry_operator.kube.lease import Lease, LeaseLost, Timing
+from tenantry_operator.kube.lease import Lease, LeaseLost, Owner, Timing
 
 from tests.unit.operator.apiserver import Asked, refusal, serving
 
@@ -48,7 +49,10 @@ class Store:
         return self.lease["spec"].get("holderIdentity") if self.lease else None
 
 
-Candidate = Callable[[str], Lease]
+class Candidate(Protocol):
+    """Makes a candidate of that identity."""
+
+    def __call__(self, identity: str, owner: Owner | None = None) -> Lease: ...
 
 
 @asynccontextmanager
@@ -57,8 +61,16 @@ async def election() -> AsyncIterator[tuple[Store, Candidate]]:
     store = Store()
     async with serving(store.answer) as api, Client(api.access, manager="m") as client:
 
-        def candidate(identity: str) -> Lease:
-            return Lease(client, namespace="n", name="l", identity=identity, timing=QUICK, monotonic=lambda: store.now)
+        def candidate(identity: str, owner: Owner | None = None) -> Lease:
+            return Lease(
+                client,
+                namespace="n",
+                name="l",
+                identity=identity,
+                timing=QUICK,
+                owner=owner,
+                monotonic=lambda: store.now,
+            )
 
         yield store, candidate
 
@@ -146,6 +158,24 @@ async def test_a_released_lease_is_free_at_once() -> None:
         assert not a.holds()
         assert store.holder is None
         assert await b.try_acquire()
+
+
+async def test_it_belongs_to_its_holders_owner_through_renewals_and_to_nobody_after_the_next_take_over() -> None:
+    account = Owner("v1", "ServiceAccount", "tenantry-operator", "uid-1")
+    async with election() as (store, candidate):
+        a, hook = candidate("a"), candidate("hook", account)
+        await a.try_acquire()
+        assert store.lease is not None
+        assert "ownerReferences" not in store.lease["metadata"]
+        assert await hook.try_acquire(force=True)
+        keeping = asyncio.create_task(hook.keep())
+        await asyncio.sleep(0.05)
+        keeping.cancel()
+        assert store.lease["metadata"]["ownerReferences"] == [
+            {"apiVersion": "v1", "kind": "ServiceAccount", "name": "tenantry-operator", "uid": "uid-1"}
+        ]
+        assert await candidate("b").try_acquire(force=True)
+        assert "ownerReferences" not in store.lease["metadata"]
 
 
 async def test_waiting_for_it_outlasts_a_server_that_fails() -> None:
