@@ -80,15 +80,13 @@ class LayerWriter:
                 self.file(path.relative_to(source).as_posix(), text.encode(), mode)
 
     def archive(self, source: Path) -> None:
-        """Add the members of another tar archive."""
+        """Add the files of another tar archive; hard links become files."""
         with tarfile.open(source) as other:
             for member in other:
                 name = member.name.removeprefix("./")
-                if member.isfile():
-                    self._parents(name)
-                    info = self._info(name, member.mode)
-                    info.size = member.size
-                    self._tar.addfile(info, other.extractfile(member))
+                content = other.extractfile(member)  # of a hard link: its target's
+                if content is not None:
+                    self.file(name, content.read(), member.mode)
 
     def close(self) -> None:
         self._tar.close()

@@ -6,7 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from localcluster import engine, nodeimage, ports, tools
@@ -40,6 +40,7 @@ class Facts:
     engineHost: str  # noqa: N815
     nodeImage: str  # noqa: N815
     kubeconfig: str
+    complete: bool  # whether `up` got to its end
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ class Bringing:
         ]
 
     def _start_engine(self, log: StepLog) -> None:
+        if self._port is not None and _facts(self.checkout, self.name) is None:
+            ports.require(self._port)
         require_disk(self.checkout.state)
         self._machine = look()
         self._engine = engine.ensure(self.checkout, log)
@@ -168,8 +171,9 @@ class Bringing:
         place = self.checkout.cluster_dir(self.name)
         with locked(self.checkout.state / f"{self.name}.lock"):
             place.mkdir(parents=True, exist_ok=True)
+            facts = _facts(self.checkout, self.name)
             known = find(self.checkout, self.name, self.engine)
-            if known is not None and _revive(known, log):
+            if facts is not None and facts.complete and known is not None and _revive(known, log):
                 self._cluster = known
                 return
             self._cluster = _create(self.checkout, self.name, self.engine, self._machine, self._image, self._port, log)
@@ -188,11 +192,15 @@ def up(checkout: Checkout, name: str, *, node_image: str | None = None, port: in
 
 def find(checkout: Checkout, name: str, docker: Engine) -> Cluster | None:
     """Return the cluster that `up` made and `down` did not yet remove, whether its nodes run or not."""
-    path = checkout.cluster_dir(name) / "cluster.json"
-    if not path.exists():
+    facts = _facts(checkout, name)
+    if facts is None:
         return None
-    facts = Facts(**json.loads(path.read_text()))
     return Cluster(checkout, name, facts.kindName, Path(facts.kubeconfig), list(facts.nodePorts), docker)
+
+
+def _facts(checkout: Checkout, name: str) -> Facts | None:
+    path = checkout.cluster_dir(name) / "cluster.json"
+    return Facts(**json.loads(path.read_text())) if path.exists() else None
 
 
 def nodes(cluster: Cluster, log: StepLog) -> dict[str, bool]:
@@ -294,16 +302,23 @@ def _create(
     own = image.startswith("tenantry.dev/")
     spec = Spec(kind_name, image, chosen, own, machine.cgroups, machine.missing_capabilities)
     (place / "kind.json").write_text(kind_config(spec))
-    facts = Facts(name, kind_name, list(chosen), docker.host, image, str(place / "kubeconfig"))
+    facts = Facts(name, kind_name, list(chosen), docker.host, image, str(place / "kubeconfig"), complete=False)
     # Before the cluster is there: `down` must find what an interrupted `up` leaves.
-    (place / "cluster.json").write_text(json.dumps(asdict(facts), indent=2) + "\n")
+    _write(facts, place)
     _ensure_network(checkout, docker, log)
     argv = [kind, "create", "cluster", "--config", place / "kind.json", "--kubeconfig", place / "kubeconfig"]
     log.run([*argv, "--retain", "--wait", "0s", "--verbosity", "1"], env=env)
     made = Cluster(checkout, name, kind_name, place / "kubeconfig", list(chosen), docker)
     wait_ready(made, log)
+    _write(replace(facts, complete=True), place)
     log.note(f"3 nodes, host ports from {chosen[0]}")
     return made
+
+
+def _write(facts: Facts, place: Path) -> None:
+    partial = place / "cluster.json.partial"
+    partial.write_text(json.dumps(asdict(facts), indent=2) + "\n")
+    partial.replace(place / "cluster.json")
 
 
 def _choose_ports(checkout: Checkout, name: str, port: int | None) -> tuple[int, ...]:
@@ -337,7 +352,8 @@ def wait_ready(cluster: Cluster, log: StepLog) -> None:
     limit = f"--timeout={READY_TIMEOUT}s"
     # `kubectl wait` gives up at the first refused connection.
     log.until([*kubectl, "get", "--raw", "/readyz", "--request-timeout=2s"], READY_TIMEOUT, env=env)
-    log.run([*kubectl, "wait", "--for=condition=Ready", "nodes", "--all", limit], env=env)
+    names = [f"node/{node}" for node in (cluster.control_plane, *cluster.workers)]
+    log.run([*kubectl, "wait", "--for=condition=Ready", *names, limit], env=env)
     log.run([*kubectl, "--namespace=kube-system", "rollout", "status", "deployment/coredns", limit], env=env)
     for node in (cluster.control_plane, *cluster.workers):
         asked = ["timeout", "2", "bash", "-c", f"exec 3<>/dev/tcp/{DNS_SERVICE}/53"]

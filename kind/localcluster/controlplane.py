@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Self
 
 from localcluster import tools
 from localcluster.config import ZONES, capacity_labels, provider_id
@@ -66,7 +66,7 @@ class ControlPlane:
         self._kube = tools.multicall(self._checkout)
         self._running: list[tuple[str, subprocess.Popen[bytes], IO[bytes]]] = []
 
-    def __enter__(self) -> ControlPlane:
+    def __enter__(self) -> Self:
         try:
             self._start()
         except BaseException:
@@ -111,11 +111,9 @@ class ControlPlane:
         common = ["--leader-elect=false", "--bind-address=127.0.0.1", *FAST_CLIENT]
         conf = f"--kubeconfig={self.directory / 'controller-manager.conf'}"
         root = f"--root-ca-file={pki / 'ca.crt'}"
-        self._program(
-            "kube-controller-manager",
-            [conf, key, root, f"--secure-port={controllers}", "--use-service-account-credentials=true", *common]
-            + list(FAST_CONTROLLERS),
-        )
+        accounts = "--use-service-account-credentials=true"
+        argv = [conf, key, root, accounts, f"--secure-port={controllers}", *common, *FAST_CONTROLLERS]
+        self._program("kube-controller-manager", argv)
         conf = f"--kubeconfig={self.directory / 'scheduler.conf'}"
         self._program("kube-scheduler", [conf, f"--secure-port={scheduler}", *common])
         # A namespace without its default account refuses pods: this is when the controllers work.

@@ -59,7 +59,7 @@ def short_enough(wanted: Path, otherwise: Path) -> Path:
     """Return `wanted` when unix sockets fit into it, else `otherwise`."""
     return (
         wanted
-        if len(str(wanted).encode()) + len("/containerd/containerd-debug.sock") < SOCKET_PATH_LIMIT
+        if len(str(wanted).encode()) + len("/exec/containerd/containerd-debug.sock") < SOCKET_PATH_LIMIT
         else otherwise
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import socket
 from collections.abc import Callable, Collection
@@ -32,31 +33,24 @@ def is_free(port: int) -> bool:
 def choose(
     preferred: int | None, free: Callable[[int], bool], chance: random.Random, reserved: Collection[int] = ()
 ) -> tuple[int, ...]:
-    """Return COUNT free ports, the preferred one first when it is free and not reserved.
+    """Return COUNT free ports, none of them `reserved` (those of this checkout's other clusters).
 
-    The rest comes from a random place in the range, so that two clusters made at once rarely look at the same ports;
-    `reserved` are those of this checkout's other clusters. Raises `Refusal` when the range is used up.
+    With a preferred port they are the first free ones from there on; else they begin at a random place, so that two
+    clusters made at once rarely look at the same ports, and leave out those that the demo would like to have. Raises
+    `Refusal` when the range is used up.
     """
-    chosen = [preferred] if preferred is not None and preferred not in reserved and free(preferred) else []
-    # Not the demo's: a test must not take them just before the demo comes up.
-    kept = {*reserved, *range(DEMO_PORT, DEMO_PORT + COUNT)} - set(chosen)
-    if preferred is not None:
-        kept = set(reserved)
-        candidates = [*range(preferred + 1, NODE_PORTS.stop), *range(NODE_PORTS.start, preferred)]
-    else:
-        start = chance.randrange(len(NODE_PORTS))
-        candidates = [*NODE_PORTS[start:], *NODE_PORTS[:start]]
-    for port in candidates:
-        if len(chosen) == COUNT:
-            break
-        if port not in kept and free(port):
-            chosen.append(port)
+    avoided = set(reserved)
+    if preferred is None:
+        avoided.update(range(DEMO_PORT, DEMO_PORT + COUNT))
+    first = (preferred or chance.choice(NODE_PORTS)) - NODE_PORTS.start
+    found = (port for port in (*NODE_PORTS[first:], *NODE_PORTS[:first]) if port not in avoided and free(port))
+    chosen = tuple(itertools.islice(found, COUNT))
     if len(chosen) < COUNT:
         raise Refusal(
             f"fewer than {COUNT} ports are free between {NODE_PORTS.start} and {NODE_PORTS.stop - 1}",
             "end what listens there (`ss -ltnp` shows it)",
         )
-    return tuple(chosen)
+    return chosen
 
 
 def require(port: int, free: Callable[[int], bool] = is_free) -> int:

@@ -7,6 +7,7 @@ it its own engine, names, ports and network: the demo of this checkout goes on b
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import pytest
 from localcluster import cluster as clusters
-from localcluster import debian, engine, leftovers, tools
+from localcluster import debian, engine, leftovers, ports, tools
 from localcluster.cluster import Cluster
 from localcluster.engine import Engine, Places
 from localcluster.paths import Checkout, cache_dir
@@ -184,8 +185,8 @@ def pods_reach_each_other(cluster: Cluster) -> bool:
 @pytest.fixture(scope="module")
 def probe(cluster: Cluster) -> None:
     """The probe on every node, behind the first host port."""
-    ports = [{"port": 80, "targetPort": 8080, "nodePort": cluster.node_ports[0]}]
-    service = {"type": "NodePort", "selector": {"app": "probe"}, "ports": ports}
+    port = {"port": 80, "targetPort": 8080, "nodePort": cluster.node_ports[0]}
+    service = {"type": "NodePort", "selector": {"app": "probe"}, "ports": [port]}
     kubectl(cluster, "apply", "-f", "-", manifest=CONFIG)
     kubectl(cluster, "apply", "-f", "-", manifest=PROBE)
     manifest = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "probe"}, "spec": service}
@@ -272,10 +273,11 @@ def test_another_checkout_comes_and_goes_without_touching_this_one(cluster: Clus
 
 
 def test_a_port_that_is_taken_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        refused = localcluster(tmp_path / "state", "up", "--name", "test", "--port", str(server.getsockname()[1]))
+    port = ports.choose(None, ports.is_free, random.Random())[0]
+    with socket.create_server(("127.0.0.1", port)):
+        refused = localcluster(tmp_path / "state", "up", "--name", "test", "--port", str(port))
     assert refused.returncode == 2
-    assert "remedy:" in refused.stderr
+    assert f"port {port} on 127.0.0.1 is taken\nremedy:" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
