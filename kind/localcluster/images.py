@@ -1,4 +1,4 @@
-"""Our images: built by the engine when their inputs have changed, kept as one archive, streamed into the nodes.
+"""Our images: built by the engine when their inputs have changed, and kept as one archive.
 
 An image's tag is the digest of all that decides its content, so that a tag which exists needs no building, and nodes
 never run something else under the same name. The archive outlives engine and cluster: bringing a cluster up again needs
@@ -12,7 +12,6 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -175,27 +174,6 @@ class Build:
         built_once(self._checkout.cache, "images", _digest(named), save)
         self._built = Built(named, _archive(self._checkout, named))
         log.note(f"{self._built.archive.stat().st_size / 2**20:.0f} MiB")
-
-
-def load(built: Built, nodes: Sequence[str], docker: Engine, log: StepLog) -> None:
-    """Bring the images into the containerd of every node that lacks one of them, all nodes side by side.
-
-    The same as `kind load image-archive` without its copies: the archive is read once per node, straight into it.
-    """
-    wanted = {f"docker.io/library/{reference}" for reference in built.references.values()}
-
-    def into(node: str) -> bool:
-        ctr = [*docker.docker, "exec", "--interactive", node, "ctr", "--namespace=k8s.io", "images"]
-        if wanted <= set(log.output([*ctr, "ls", "--quiet"], env=docker.env).split()):
-            return False
-        importing = [*ctr, "import", "--all-platforms", "--digests", "--snapshotter=overlayfs", "-"]
-        # exec: a signal meant for the program reaches it; the archive's name is not part of a shell text.
-        log.run(["sh", "-c", 'exec "$@" < "$0"', built.archive, *importing], env=docker.env)
-        return True
-
-    with ThreadPoolExecutor(max_workers=len(nodes)) as pool:
-        loaded = sum(pool.map(into, nodes))
-    log.note(f"into {loaded} of {len(nodes)} nodes" if loaded else "all there")
 
 
 def main(argv: Sequence[str]) -> int:

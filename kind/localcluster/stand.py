@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from localcluster import images, release, tools
+from localcluster import loading, release, tools
 from localcluster.cluster import Bringing, Cluster
+from localcluster.config import cluster_name
 from localcluster.images import SIMULATOR, Build, Image
 from localcluster.paths import Checkout
 from localcluster.release import Target
@@ -23,6 +24,7 @@ class Stand:
         self, checkout: Checkout, name: str, wanted: Sequence[Image], settings: Mapping[str, str] | None = None
     ) -> None:
         self._checkout = checkout
+        self._name = name
         self._bringing = Bringing(checkout, name)
         self._wanted = wanted
         self._settings = settings
@@ -50,7 +52,8 @@ class Stand:
             *self._build.steps(("docker engine",)),
             Step("build helm", self._build_helm),
             Step("build kubectl", self._build_kubectl),
-            Step("images into the nodes", self._load, ("cluster", "images")),
+            Step("images ahead", self._load_ahead, ("node image", "images")),
+            Step("images into the nodes", self._load, ("cluster", "images ahead")),
             Step("platform", self._install, ("images into the nodes", "build helm", "build kubectl")),
         ]
         if SIMULATOR in self._wanted:
@@ -64,9 +67,12 @@ class Stand:
         # The node image's own program by another name; built here for those who have the published node image.
         tools.ensure(self._checkout, "kube", log)
 
+    def _load_ahead(self, log: StepLog) -> None:
+        nodes = loading.node_names(cluster_name(self._name, self._checkout.id))
+        loading.load_ahead(self._build.built, nodes, self._bringing.engine, log)
+
     def _load(self, log: StepLog) -> None:
-        nodes = [self.cluster.control_plane, *self.cluster.workers]
-        images.load(self._build.built, nodes, self.cluster.engine, log)
+        loading.load(self._build.built, loading.node_names(self.cluster.kind_name), self.cluster.engine, log)
 
     def _install(self, log: StepLog) -> None:
         release.install(self.target, self.references, log, self._settings)
