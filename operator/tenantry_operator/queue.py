@@ -109,7 +109,8 @@ class Schedule:
         if self._spend(key, now) <= 0:
             self._open.add(key)
         attempt = self._failures.get(key, 0) + 1
-        return key, lane, Turn(attempt=attempt, throttled=key in self._open), now - since
+        turn = Turn(attempt=attempt, throttled=key in self._open, recheck=lane is Lane.RESYNC)
+        return key, lane, turn, now - since
 
     def _next_lane(self, now: float) -> Lane | None:
         heads = {lane: next(iter(queued.values())) for lane, queued in self._ready.items() if queued}

@@ -45,10 +45,15 @@ MOST_STEPS = 12
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """How a key comes to be worked on: the how-manieth attempt since the last success, and whether it is held back."""
+    """How a key comes to be worked on.
+
+    ``attempt`` counts from the last success; ``throttled``: the key is held back because it changes too often;
+    ``recheck``: nothing was news, look also at what no watch reports.
+    """
 
     attempt: int = 1
     throttled: bool = False
+    recheck: bool = False
 
 
 class Reconciler:
@@ -118,7 +123,8 @@ class Reconciler:
     def _look(self, record: TenantRecord, turn: Turn) -> Facts:
         name = record.meta.name
         tier = self._live.tiers.get(record.tenant.spec.tier) if isinstance(record.tenant, Tenant) else None
-        known = self._keys.get(name)
+        # Key Secrets are not watched; so now and then they are read again.
+        known = None if turn.recheck else self._keys.get(name)
         facts = Facts(
             meta=record.meta,
             status=record.status,
@@ -174,10 +180,12 @@ class Reconciler:
         return replace(facts, meta=self._taken(raw).meta)
 
     async def _claim(self, facts: Facts) -> Facts:
-        made = await namespaces.claim(self._client, facts.meta.name, facts.meta.uid, self._platform)
-        for each in made:
+        fresh, found = await namespaces.claim(self._client, facts.meta.name, facts.meta.uid, self._platform)
+        for each in found:
             self._live.put_child(each)
-        return self._refreshed(replace(facts, fresh=True))
+        if facts.status.applied is not None:
+            await self._note_drift(facts)
+        return self._refreshed(replace(facts, fresh=fresh, keys=None if fresh else facts.keys))
 
     async def _issue(self, facts: Facts) -> Facts:
         spec = facts.spec()
@@ -188,13 +196,16 @@ class Reconciler:
         return self._refreshed(replace(facts, keys=issued))
 
     async def _put_back(self, facts: Facts) -> Facts:
-        metrics.DRIFT.inc()
-        log.warning("drift")
         # Somebody who edits objects may have edited a key, too: read the keys again before applying.
         facts = await self._apply(await self._issue(facts))
+        await self._note_drift(facts)
+        return facts
+
+    async def _note_drift(self, facts: Facts) -> None:
+        metrics.DRIFT.inc()
+        log.warning("drift put back")
         note = "Managed objects had been edited or deleted and were put back"
         await self._record(facts, Reason.DRIFT_CORRECTED.value, note, warning=True)
-        return facts
 
     async def _apply(self, facts: Facts) -> Facts:
         """Render, apply in order, prune, refresh running pods; only then is the digest noted.
@@ -242,7 +253,7 @@ class Reconciler:
     # Deletion
 
     async def _delete(self, facts: Facts, assessment: Assessment) -> float | None:
-        """Take the namespace away (or let go of it), wait until it is gone, then let go of the Tenant.
+        """Let the pods end, take the namespace away (or let go of it), wait until it is gone, let go of the Tenant.
 
         Killed anywhere: the finalizer is still there, and the next run reads from the API server how far it got.
         A Tenant that is suspended or whose tier is gone is deleted all the same.
@@ -256,7 +267,11 @@ class Reconciler:
                 await namespaces.release(self._client, namespace)
             else:
                 await self._report(facts, assessment)
-                await namespaces.remove(self._client, namespace)
+                deployment = self._live.child(name, Ref(DEPLOYMENTS.group_kind, namespace_of(name), names.WORKLOAD))
+                if deployment is not None and namespace.metadata.deletion_timestamp is None:
+                    await namespaces.drain(self._client, deployment)
+                else:
+                    await namespaces.remove(self._client, namespace)
                 return assessment.requeue
         self._keys.pop(name, None)
         index = facts.meta.finalizers.index(FINALIZER)

@@ -88,7 +88,7 @@ class Intake:
             owner = self.live.tenants.get(seen.tenant)
             if owner is None or owner.meta.deletion_timestamp is None:
                 self.queue.add(seen.tenant, Lane.PROGRESS)
-            elif resource is NAMESPACES:  # what else goes away on the way out is of no interest
+            elif resource in (NAMESPACES, DEPLOYMENTS):  # what else goes on the way out is of no interest
                 self.queue.add(seen.tenant, Lane.DELETION)
         return news
 

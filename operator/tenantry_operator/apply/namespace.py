@@ -1,12 +1,13 @@
 """A tenant's namespace: claimed with a create-only POST, deleted only by its uid, never taken over."""
 
+import contextlib
 import logging
 
 from tenantry_operator.api.conditions import Reason
 from tenantry_operator.api.meta import namespace_of
 from tenantry_operator.kube import errors
 from tenantry_operator.kube.client import Client, Nothing
-from tenantry_operator.kube.resources import NAMESPACES, ROLE_BINDINGS
+from tenantry_operator.kube.resources import DEPLOYMENTS, NAMESPACES, ROLE_BINDINGS
 from tenantry_operator.plan import names, objects
 from tenantry_operator.plan.assess import TERMINATING_POLL, Failure
 from tenantry_operator.plan.desired import Platform
@@ -15,8 +16,8 @@ from tenantry_operator.plan.observed import Child, LiveObject, child
 log = logging.getLogger(__name__)
 
 
-async def claim(client: Client, tenant: str, uid: str, platform: Platform) -> list[Child]:
-    """Make the namespace ours, and ourselves able to work in it. Idempotent.
+async def claim(client: Client, tenant: str, uid: str, platform: Platform) -> tuple[bool, list[Child]]:
+    """Make the namespace ours, and ourselves able to work in it; whether it is new, and what is there now. Idempotent.
 
     1. POST the Namespace with the Tenant's uid on it. If the name is taken, look whose it is.
     2. Apply the RoleBinding that gives the operator its rights there.
@@ -25,11 +26,13 @@ async def claim(client: Client, tenant: str, uid: str, platform: Platform) -> li
     POST wins, the other finds a namespace with the same uid, and both apply the same RoleBinding.
     Raises Failure for a namespace that is somebody else's or is being deleted.
     """
+    created = True
     try:
         body = objects.namespace_claim(tenant, uid)
         namespace = await client.create(NAMESPACES, body, into=LiveObject)
         log.info("namespace created", extra={"namespace": namespace.metadata.name})
     except errors.AlreadyExists:
+        created = False
         namespace = await client.get(NAMESPACES, namespace_of(tenant), into=LiveObject)
         _check(namespace, uid)
     binding = await client.apply(
@@ -39,7 +42,7 @@ async def claim(client: Client, tenant: str, uid: str, platform: Platform) -> li
         namespace=namespace_of(tenant),
         into=LiveObject,
     )
-    return [child(NAMESPACES.group_kind, namespace), child(ROLE_BINDINGS.group_kind, binding)]
+    return created, [child(NAMESPACES.group_kind, namespace), child(ROLE_BINDINGS.group_kind, binding)]
 
 
 def _check(namespace: LiveObject, uid: str) -> None:
@@ -66,6 +69,20 @@ async def find_own(client: Client, tenant: str, uid: str) -> LiveObject | None:
     if namespace is None or namespace.metadata.annotations.get(names.TENANT_UID) != uid:
         return None
     return namespace
+
+
+async def drain(client: Client, deployment: Child) -> None:
+    """Delete the Deployment; it stays visible until its last pod has ended.
+
+    Pods go before the namespace does, for two reasons: fences and policy stand until the last stream has ended; and
+    the namespace controller, when it finds pods, does not look again for half of their grace period (61 s for ours).
+    """
+    if not deployment.terminating:
+        where = deployment.ref
+        with contextlib.suppress(errors.NotFound, errors.Conflict):
+            await client.delete(
+                DEPLOYMENTS, where.name, namespace=where.namespace, uid=deployment.uid, dependants_first=True
+            )
 
 
 async def remove(client: Client, namespace: LiveObject) -> None:

@@ -226,11 +226,15 @@ class Client:
         namespace: str | None = None,
         uid: str | None = None,
         resource_version: str | None = None,
+        dependants_first: bool = False,
     ) -> None:
-        """Delete in the background, only if the preconditions hold (else Conflict). Raises NotFound."""
+        """Delete, only if the preconditions hold (else Conflict). Raises NotFound.
+
+        Dependants go in the background, or, with ``dependants_first``, before the object itself is gone.
+        """
         wanted = {"uid": uid, "resourceVersion": resource_version}
         preconditions = {key: value for key, value in wanted.items() if value is not None}
-        body: dict[str, object] = {"propagationPolicy": "Background"}
+        body: dict[str, object] = {"propagationPolicy": "Foreground" if dependants_first else "Background"}
         if preconditions:
             body["preconditions"] = preconditions
         await self._call("DELETE", resource, resource.path(namespace=namespace, name=name), body=body, into=Nothing)

@@ -96,7 +96,7 @@ def test_a_managed_object_wakes_its_tenant_when_it_changed_or_went() -> None:
     assert added == [("acme", Lane.PROGRESS)] * 2
 
 
-def test_of_a_tenant_on_its_way_out_only_the_namespace_matters() -> None:
+def test_of_a_tenant_on_its_way_out_only_pods_and_namespace_matter() -> None:
     taken, added = intake()
     taken.tenant(False, tenant(1, **DYING))
     taken.child(NAMESPACES, False, managed(SPACE, 2, namespace=""))
