@@ -147,19 +147,7 @@ def choose(plan: Plan, head: ResponseHead, view: TenantView, *, wants_usage: boo
         case Plan.MODEL:
             return Unpaid()
         case Plan.CHAT:
-            encoding, media_type = _media(head)
-            if encoding not in (b"", b"identity"):
+            if head.encoding not in (b"", b"identity"):
                 # In spite of the encoding that we asked for.
                 return Answer()
-            return ChatStream(strip_usage=not wants_usage) if media_type == b"text/event-stream" else Json()
-
-
-def _media(head: ResponseHead) -> tuple[bytes, bytes]:
-    """Content encoding and media type of an answer."""
-    encoding = media_type = b""
-    for name, value in head.headers:
-        if name == b"content-type":
-            media_type = value.partition(b";")[0].strip().lower()
-        elif name == b"content-encoding":
-            encoding = value.strip().lower()
-    return encoding, media_type
+            return ChatStream(strip_usage=not wants_usage) if head.media_type == b"text/event-stream" else Json()

@@ -161,7 +161,7 @@ class Exchange:
         if isinstance(found, ApiError):
             return self._refuse(found)
         self.route, self._parameter = found
-        caller = self._snapshot.authenticate(_authorization(head), now)
+        caller = head.bearer.caller(self._snapshot, now)
         if isinstance(caller, ApiError):
             return self._refuse(caller)
         self.caller = caller
@@ -271,7 +271,7 @@ class Exchange:
             return (CLOSE_UPSTREAM, *self._fail(errors.UPSTREAM_CREDENTIALS, exact=True))
         self.state = State.ANSWERING
         self.error_type = errors.upstream_error_type(head.status)
-        lines = headers.client_lines(head) + self._request_id_line
+        lines = head.lines + self._request_id_line
         if self._reservation is not None:
             lines += headers.rate_limit_lines(self._reservation.standing)
         assert self.route is not None
@@ -451,13 +451,6 @@ class Exchange:
 
     def _local_lines(self) -> bytes:
         return b"content-type: application/json\r\n" + self._request_id_line
-
-
-def _authorization(head: RequestHead) -> bytes | None:
-    for name, value in head.headers:
-        if name == b"authorization":
-            return value
-    return None
 
 
 def _limit_error(refusal: Refusal) -> ApiError:

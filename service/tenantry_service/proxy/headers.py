@@ -65,39 +65,63 @@ KEPT_FROM_CLIENT = HOP_BY_HOP | frozenset(
 )
 
 
-def named_by_connection(headers: HeaderList) -> frozenset[bytes]:
+def to_upstream(headers: HeaderList) -> bytes:
+    """The caller's header lines that the upstream may see."""
+    kept_back = KEPT_FROM_UPSTREAM | _named_by_connection(headers)
+    return lines(header for header in headers if header[0] not in kept_back)
+
+
+def to_client(headers: HeaderList) -> bytes:
+    """The upstream's header lines that the client may see."""
+    kept_back = KEPT_FROM_CLIENT | _named_by_connection(headers)
+    return lines(
+        header for header in headers if header[0] not in kept_back and not header[0].startswith(b"x-ratelimit-")
+    )
+
+
+def _named_by_connection(headers: HeaderList) -> frozenset[bytes]:
     """Headers that ``Connection`` declares to be hop-by-hop (RFC 9110 7.6.1)."""
-    for name, value in headers:
-        if name == b"connection":
-            return frozenset(token.strip().lower() for token in value.split(b","))
-    return frozenset()
+    return frozenset(
+        token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")
+    )
 
 
 def upstream_request(head: RequestHead, endpoint: Endpoint, body: bytes) -> bytes:
     """The whole request for the upstream, in one piece."""
-    also: frozenset[bytes] = named_by_connection(head.headers) if head.names_hops else frozenset()
     # Our routes are /v1/...; the base path of the upstream stands for /v1.
-    parts = [head.method.encode(), b" ", endpoint.base_path, head.path[3:]]
-    if head.query:
-        parts += (b"?", head.query)
-    parts += (b" HTTP/1.1\r\n", endpoint.head_lines)
-    for name, value in head.headers:
-        if name not in KEPT_FROM_UPSTREAM and name not in also:
-            parts += (name, b": ", value, b"\r\n")
-    if body or head.method != "GET":
-        parts.append(b"content-length: %d\r\n" % len(body))
-    parts += (b"\r\n", body)
-    return b"".join(parts)
+    target = head.path[3:] + b"?" + head.query if head.query else head.path[3:]
+    length = b"content-length: %d\r\n" % len(body) if body or head.method != "GET" else b""
+    return b"".join(
+        (
+            head.method.encode(),
+            b" ",
+            endpoint.base_path,
+            target,
+            b" HTTP/1.1\r\n",
+            endpoint.head_lines,
+            head.lines,
+            length,
+            b"\r\n",
+            body,
+        )
+    )
 
 
-def client_lines(head: ResponseHead) -> bytes:
-    """The upstream's header lines that the client may see."""
-    also: frozenset[bytes] = named_by_connection(head.headers) if head.names_hops else frozenset()
-    parts: list[bytes] = []
-    for name, value in head.headers:
-        if name not in KEPT_FROM_CLIENT and name not in also and not name.startswith(b"x-ratelimit-"):
-            parts += (name, b": ", value, b"\r\n")
-    return b"".join(parts)
+def response_head(status: int, headers: HeaderList) -> ResponseHead:
+    """What matters of an upstream's head. Its framing was checked by the parser."""
+    length: int | None = None
+    chunked = False
+    media_type = encoding = b""
+    for name, value in headers:
+        if name == b"content-type":
+            media_type = value.partition(b";")[0].strip().lower()
+        elif name == b"content-length" and value.isdigit():
+            length = int(value)
+        elif name == b"transfer-encoding":
+            chunked = True
+        elif name == b"content-encoding":
+            encoding = value.strip().lower()
+    return ResponseHead(status, to_client(headers), length, media_type, encoding, length is None and not chunked)
 
 
 def lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -9,35 +9,36 @@ from tenantry_service.errors import ApiError
 from tenantry_service.limits.buckets import Demand, Reservation
 from tenantry_service.policy import Policy
 from tenantry_service.pricing import Usage
-from tenantry_service.proxy.snapshot import Endpoint
-
-#: Values of ``Connection`` that name no header.
-PLAIN_CONNECTION = frozenset([b"keep-alive", b"close", b"Keep-Alive", b"Close"])
+from tenantry_service.proxy.snapshot import Bearer, Endpoint
 
 HeaderList = list[tuple[bytes, bytes]]
 
 
 class RequestHead(Struct, frozen=True, gc=False):
-    """A request up to its body. Header names are lower-case. ``content_length`` is None for a chunked body.
-    ``names_hops``: its ``Connection`` header says more than ``keep-alive`` or ``close``."""
+    """A request up to its body. Header names are lower-case. ``lines``: those headers that the upstream gets.
+    ``content_length`` is None for a chunked body, and where the whole body came with the head."""
 
     method: str
     path: bytes
     query: bytes
     headers: HeaderList
+    lines: bytes
+    bearer: Bearer
     content_length: int | None = 0
     expects_continue: bool = False
-    names_hops: bool = False
 
 
 class ResponseHead(Struct, frozen=True, gc=False):
-    """An upstream's answer up to its body. Header names are lower-case. ``content_length`` is None if not declared.
-    ``names_hops`` as in a request."""
+    """An upstream's answer up to its body. ``lines``: those headers that the client gets. ``content_length`` is None if
+    not declared, and where the whole body came with the head; ``media_type`` and ``encoding`` are lower-case and empty
+    if not declared. ``until_close``: nothing but the end of the connection ends it."""
 
     status: int
-    headers: HeaderList
+    lines: bytes
     content_length: int | None = None
-    names_hops: bool = False
+    media_type: bytes = b""
+    encoding: bytes = b""
+    until_close: bool = False
 
 
 class Timer(enum.IntEnum):

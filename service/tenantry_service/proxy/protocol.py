@@ -6,22 +6,21 @@ output is bounded as well: when a client reads slowly, its upstream is read slow
 """
 
 import asyncio
-import http
 import logging
 from collections import deque
 from typing import ClassVar, cast
 
-import httptools
 from uvicorn import Config
 from uvicorn.server import ServerState
 
 from tenantry_service import errors
 from tenantry_service.errors import ApiError
-from tenantry_service.proxy import request_head
+from tenantry_service.proxy import framing
 from tenantry_service.proxy.asgi import ControlCall
 from tenantry_service.proxy.call import NEVER, Call
 from tenantry_service.proxy.engine import Engine
-from tenantry_service.proxy.messages import ClientHead, HeaderList, RequestHead, Timer
+from tenantry_service.proxy.incoming import Incoming, Requests
+from tenantry_service.proxy.messages import ClientHead, Timer
 
 #: Bytes a slow reader may leave unread before we stop reading the upstream. nginx buffers 8 x 8 KB, Envoy 1 MiB; with
 #: one more read of the upstream (256 KB at most) on top, 2,000 stalled streams cost 640 MB at the very worst.
@@ -40,26 +39,7 @@ LINGER_SECONDS = 2.0
 #: Connections of clients; each costs some 10 KB.
 MAX_CONNECTIONS = 10_000
 
-_STATUS_LINES = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in http.HTTPStatus
-}
-
 log = logging.getLogger(__name__)
-
-
-class Incoming:
-    """A request as it is parsed: told on at once if it is its turn, kept otherwise."""
-
-    __slots__ = ("body", "complete", "discard", "head", "keep_alive", "size", "version_1_0")
-
-    def __init__(self, head: RequestHead, *, keep_alive: bool, version_1_0: bool) -> None:
-        self.head = head
-        self.keep_alive = keep_alive
-        self.version_1_0 = version_1_0
-        self.body: list[bytes] = []
-        self.size = 0
-        self.complete = False
-        self.discard = False
 
 
 class ClientConnection(asyncio.Protocol):
@@ -77,16 +57,8 @@ class ClientConnection(asyncio.Protocol):
         self._app = config.loaded_app
         self._server_state = server_state
         self._transport: asyncio.Transport
-        self._parser = httptools.HttpRequestParser(self)
         self._loop = _loop or asyncio.get_running_loop()
-        # Parsing.
-        self._url = b""
-        self._headers: HeaderList = []
-        self._head_bytes = 0
-        self._in_head = False
-        self._parsing: Incoming | None = None
-        self._bad: ApiError | None = None
-        # Answering.
+        self._requests = Requests(self)
         self._queue: deque[Incoming] = deque()
         self._active: Incoming | None = None
         self._call: Call | ControlCall | None = None
@@ -142,7 +114,7 @@ class ClientConnection(asyncio.Protocol):
             self._deadline = NEVER
             if self._write_paused and isinstance(self._call, Call):
                 self._call.timer(Timer.CLIENT_STALLED)
-            elif self._in_head and self._call is None and not self._closing:
+            elif self._requests.in_head and self._call is None and not self._closing:
                 self._refuse_connection(errors.BODY_TIMEOUT)
             else:
                 self._transport.abort() if self._closing else self._transport.close()
@@ -169,30 +141,18 @@ class ClientConnection(asyncio.Protocol):
         """Parse; the callbacks below start what can be started."""
         if self._closing:
             return
-        if self._active is None and not self._in_head:
+        requests = self._requests
+        if self._active is None and not requests.in_head:
             self._deadline = NEVER
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
-            return
-        except httptools.HttpParserCallbackError:
-            log.exception("internal error while a request was read")
-            self.engine.telemetry.internal_errors += 1
-            self._bad = errors.INTERNAL
-        except httptools.HttpParserError as error:
-            self._bad = self._bad or errors.malformed(f"This is no valid HTTP/1.1 request ({error}).")
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > request_head.MAX_HEAD_BYTES:
-                self._bad = errors.HEAD_TOO_LARGE
-            elif self._active is None and self._deadline == NEVER:
+        requests.feed(data)
+        active = self._active
+        if requests.error is not None:
+            self._on_bad(requests.error, active)
+        elif active is None:
+            if requests.in_head and self._deadline == NEVER:
                 # Counted from its first byte: a head that comes in drops gets no more time.
                 self._deadline = self._loop.time() + HEAD_SECONDS
-        active = self._active
-        if self._bad is not None:
-            self._on_bad(self._bad, active)
-        elif active is not None and self._call is None and not self._answered and not active.complete:
+        elif not active.complete and self._call is None and not self._answered:
             self._start(active)
 
     def _on_bad(self, error: ApiError, active: Incoming | None) -> None:
@@ -211,54 +171,23 @@ class ClientConnection(asyncio.Protocol):
         """The client closed its side: it is gone."""
         return False
 
-    # httptools
+    # What Requests finds.
 
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._url = b""
-        self._headers = []
-        self._head_bytes = 0
-        self._in_head = True
-
-    def on_url(self, url: bytes) -> None:
-        """(Part of) the request target."""
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
-        self._headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        """A head is complete."""
-        self._in_head = False
-        if self._bad is not None:
-            return
-        parser = self._parser
-        version = parser.get_http_version()
-        head = request_head.build(parser.get_method(), self._url, self._headers, version)
-        if isinstance(head, ApiError):
-            self._bad = head
-            return
-        if parser.should_upgrade():
-            return
-        incoming = Incoming(head, keep_alive=parser.should_keep_alive(), version_1_0=version == "1.0")
-        self._parsing = incoming
+    def on_incoming(self, incoming: Incoming) -> ApiError | None:
+        """A head is complete. If it is its turn, it is started when all that came with it is known."""
         if self._active is None:
-            # It is started when all that came with it is known.
             self._active = incoming
         elif len(self._queue) >= MAX_PIPELINED:
-            self._bad = errors.malformed(f"More than {MAX_PIPELINED} requests were sent ahead on one connection.")
+            return errors.malformed(f"More than {MAX_PIPELINED} requests were sent ahead on one connection.")
         else:
             self._queue.append(incoming)
             if not self._reading_paused:
                 self._reading_paused = True
                 self._transport.pause_reading()
+        return None
 
-    def on_body(self, data: bytes) -> None:
+    def on_incoming_body(self, incoming: Incoming, data: bytes) -> None:
         """Part of a request's body."""
-        incoming = self._parsing
-        if incoming is None or self._bad is not None:
-            return
         if incoming.discard:
             incoming.size += len(data)
             if incoming.size > MAX_DISCARDED:
@@ -268,12 +197,8 @@ class ClientConnection(asyncio.Protocol):
         elif not self._answered or incoming is not self._active:
             incoming.body.append(data)
 
-    def on_message_complete(self) -> None:
+    def on_incoming_complete(self, incoming: Incoming) -> None:
         """A request is complete."""
-        incoming, self._parsing = self._parsing, None
-        if incoming is None or self._bad is not None:
-            return
-        incoming.complete = True
         if incoming is self._active:
             if self._call is not None:
                 self._call.body_end()
@@ -282,20 +207,9 @@ class ClientConnection(asyncio.Protocol):
             else:
                 self._start(incoming)
 
-    def _ignore_upgrade(self, rest: bytes) -> None:
-        """Serve a request that offers another protocol in this one, as RFC 9110 7.8 allows (JDK clients offer h2c with
-        every first request). A WebSocket handshake or CONNECT cannot be served so."""
-        method = self._parser.get_method()
-        offered = b",".join(value for name, value in self._headers if name == b"upgrade").lower()
-        if self._bad is None and (method == b"CONNECT" or b"websocket" in offered):
-            self._bad = errors.malformed("This endpoint does not speak that protocol; use plain HTTP/1.1 requests.")
-        if self._bad is not None:
-            self._on_bad(self._bad, self._active)
-            return
-        kept = [(name, value) for name, value in self._headers if name not in (b"upgrade", b"connection")]
-        lines = b"".join(b"%b: %b\r\n" % header for header in kept)
-        self._parser = httptools.HttpRequestParser(self)
-        self.data_received(b"".join((method, b" ", self._url, b" HTTP/1.1\r\n", lines, b"\r\n", rest)))
+    def on_internal_error(self) -> None:
+        """Something of ours failed while a request was read."""
+        self.engine.telemetry.internal_errors += 1
 
     # One request after the other.
 
@@ -340,10 +254,10 @@ class ClientConnection(asyncio.Protocol):
                 self._answered = False
                 if self._close_after:
                     self._linger()
-                elif self._queue and (self._queue[0].complete or self._bad is None):
+                elif self._queue and (self._queue[0].complete or self._requests.error is None):
                     self._start(self._queue.popleft())
-                elif self._bad is not None:
-                    self._refuse_connection(self._bad)
+                elif self._requests.error is not None:
+                    self._refuse_connection(self._requests.error)
                 else:
                     self._deadline = self._loop.time() + KEEP_ALIVE_SECONDS
         finally:
@@ -360,17 +274,13 @@ class ClientConnection(asyncio.Protocol):
 
     def send(self, head: ClientHead | None, data: bytes, *, last: bool) -> None:
         """Frame part of an answer into the output."""
-        out = self._out
         if head is not None:
             self._replied = True
-            out.append(self._framed(head, len(data), last=last))
+            self._out.append(self._framed(head, len(data) if last else None))
         if self._chunked:
-            if data:
-                out += (b"%x\r\n" % len(data), data, b"\r\n")
-            if last:
-                out.append(b"0\r\n\r\n")
+            self._out.append(framing.chunk(data, last=last))
         elif data and (self._active is None or self._active.head.method != "HEAD"):
-            out.append(data)
+            self._out.append(data)
 
     def flush(self) -> None:
         """Write the output in one piece."""
@@ -385,36 +295,25 @@ class ClientConnection(asyncio.Protocol):
         self._closing = True
         self._transport.abort()
 
-    def _framed(self, head: ClientHead, size: int, *, last: bool) -> bytes:
-        """Status line and headers, with the framing that fits: a length if it is known, else chunks, and for HTTP/1.0
-        the end of the connection."""
+    def _framed(self, head: ClientHead, size: int | None) -> bytes:
         active = self._active
-        status = _STATUS_LINES.get(head.status) or b"HTTP/1.1 %d\r\n" % head.status
-        length = size if last and head.content_length is None else head.content_length
-        self._chunked = False
-        if head.status in (204, 304):
-            framing = b""
-        elif length is not None:
-            framing = b"content-length: %d\r\n" % length
-        elif active is not None and active.version_1_0:
-            framing = b""
-            self._close_after = True
-        else:
-            framing = b"transfer-encoding: chunked\r\n"
-            self._chunked = True
-        if active is None or not active.keep_alive or self.engine.draining or not self._can_read_on(active):
-            self._close_after = True
-        if head.status == errors.BODY_TIMEOUT.status:
-            self._close_after = True
-        connection = b"connection: close\r\n" if self._close_after else b""
-        if active is not None and active.version_1_0 and not self._close_after:
-            connection = b"connection: keep-alive\r\n"
-        return b"".join((status, self.engine.date_line, head.lines, framing, connection, b"\r\n"))
+        length = size if head.content_length is None else head.content_length
+        close = (
+            self._close_after
+            or active is None
+            or not active.manner.keep_alive
+            or self.engine.draining
+            or not (active.complete or self._can_read_on(active))
+            or head.status == errors.BODY_TIMEOUT.status
+        )
+        version_1_0 = active is not None and active.manner.version_1_0
+        framed, self._chunked, self._close_after = framing.head_bytes(
+            head, length, self.engine.date_line, version_1_0=version_1_0, close=close
+        )
+        return framed
 
     def _can_read_on(self, active: Incoming) -> bool:
         """Whether the rest of a request that is answered early is small enough to be read and forgotten."""
-        if active.complete:
-            return True
         length = active.head.content_length
         return not active.head.expects_continue and length is not None and length <= MAX_DISCARDED
 
@@ -437,7 +336,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._closing = True
         self._deadline = self._loop.time() + LINGER_SECONDS
-        complete = self._parsing is None and not self._in_head and self._bad is None
+        complete = self._requests.between
         if complete or not self._transport.can_write_eof():
             self._transport.close()
         else:

@@ -4,9 +4,13 @@ llhttp in its strict mode already refuses a length beside chunks, two lengths, b
 names. What is left to refuse here is what it lets pass and an upstream could read differently from us.
 """
 
+from msgspec import structs
+
 from tenantry_service import errors
 from tenantry_service.errors import ApiError
-from tenantry_service.proxy.messages import PLAIN_CONNECTION, HeaderList, RequestHead
+from tenantry_service.proxy import headers as rules
+from tenantry_service.proxy.messages import HeaderList, RequestHead
+from tenantry_service.proxy.snapshot import Bearer
 
 #: nginx takes 4 x 8 KB, Envoy 60 KB, uvicorn (h11) 64 KB.
 MAX_HEAD_BYTES = 64 * 1024
@@ -23,7 +27,8 @@ def build(method: bytes, url: bytes, headers: HeaderList, version: str) -> Reque
     size = len(url)
     length: int | None = 0
     lengths = hosts = 0
-    continues = chunked = names_hops = False
+    authorization: bytes | None = None
+    continues = chunked = False
     for name, value in headers:
         size += len(name) + len(value)
         if name == b"content-length":
@@ -37,8 +42,8 @@ def build(method: bytes, url: bytes, headers: HeaderList, version: str) -> Reque
             chunked = True
         elif name == b"host":
             hosts += 1
-        elif name == b"connection":
-            names_hops = names_hops or value not in PLAIN_CONNECTION
+        elif name == b"authorization" and authorization is None:
+            authorization = value
         elif name == b"expect":
             continues = value.lower() == b"100-continue"
     if size > MAX_HEAD_BYTES or len(headers) > MAX_HEADERS:
@@ -53,7 +58,14 @@ def build(method: bytes, url: bytes, headers: HeaderList, version: str) -> Reque
         path,
         query.partition(b"#")[0],
         headers,
+        rules.to_upstream(headers),
+        Bearer(authorization),
         None if chunked else length,
         continues,
-        names_hops,
     )
+
+
+def without_length(head: RequestHead) -> RequestHead:
+    """The same for a body that is all there, whatever its length."""
+    headers = [header for header in head.headers if header[0] != b"content-length"]
+    return structs.replace(head, headers=headers, content_length=None)

@@ -163,3 +163,25 @@ class Snapshot:
         if caller is None or not hmac.compare_digest(hashlib.sha256(key).hexdigest(), caller.key.sha256):
             return errors.WRONG_KEY
         return errors.EXPIRED_KEY if now >= caller.expires_at else caller
+
+
+class Bearer:
+    """An ``Authorization`` header and whom it was found to belong to. Part of a head that a connection may remember: a
+    key is digested once per connection and policy, and never outlives its connection here."""
+
+    __slots__ = ("_caller", "_snapshot", "_value")
+
+    def __init__(self, value: bytes | None) -> None:
+        self._value = value
+        self._caller: Caller | None = None
+        self._snapshot: Snapshot | None = None
+
+    def caller(self, snapshot: Snapshot, now: float) -> Caller | ApiError:
+        """Whom it belongs to at ``now`` (Unix seconds); see :meth:`Snapshot.authenticate`."""
+        known = self._caller
+        if known is not None and self._snapshot is snapshot and now < known.expires_at:
+            return known
+        found = snapshot.authenticate(self._value, now)
+        if isinstance(found, Caller):
+            self._caller, self._snapshot = found, snapshot
+        return found

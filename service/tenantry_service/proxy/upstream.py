@@ -5,11 +5,15 @@ the socket brought together.
 """
 
 import asyncio
+import http
 from typing import Protocol, cast
 
 import httptools
+from msgspec import structs
 
-from tenantry_service.proxy.messages import PLAIN_CONNECTION, Gone, HeaderList, ResponseHead
+from tenantry_service.proxy import headers, known_head
+from tenantry_service.proxy.known_head import KnownHead
+from tenantry_service.proxy.messages import Gone, HeaderList, ResponseHead
 
 #: The most of an answer's head; llhttp sets no limit of its own.
 MAX_HEAD_BYTES = 128 * 1024
@@ -63,21 +67,19 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._listener: Listener | None = None
         self._paused = False
+        self._known: KnownHead[ResponseHead] | None = None
         self.closed = False
         self.idle_since = 0.0
         self._reset()
 
     def _reset(self) -> None:
         self._headers: HeaderList = []
-        self._length: int | None = None
-        self._chunked = False
         self._head: ResponseHead | None = None
         self._head_bytes = 0
         self._head_told = False
         self._body: list[bytes] = []
         self._ended = False
         self._reusable = False
-        self._names_hops = False
 
     # What the pool and the exchange's driver do.
 
@@ -124,6 +126,14 @@ class Connection(asyncio.Protocol):
             # An answer that nobody asked for: whatever follows would be out of step.
             self._close()
             return
+        if self._known is not None and self._head is None and not self._head_bytes:
+            start = self._known.body_start(data)
+            if start:
+                self._listener = None
+                self.resume()
+                self._pool.release(self)
+                listener.upstream_read(self._known.head, data[start:], end=True)
+                return
         broken = False
         try:
             self._parser.feed_data(data)
@@ -138,7 +148,7 @@ class Connection(asyncio.Protocol):
                     self._fail(Gone.INTERRUPTED)
                 return
             self._head_told = True
-        body = self._body
+        read, body = data, self._body
         if body:
             self._body = []
             data = body[0] if len(body) == 1 else b"".join(body)
@@ -147,6 +157,8 @@ class Connection(asyncio.Protocol):
         if self._ended:
             self._listener = None
             if self._reusable and not broken:
+                if head is not None and head.status == http.HTTPStatus.OK and not self._head_bytes:
+                    self._known = known_head.learn(structs.replace(head, content_length=None), read, data)
                 self.resume()
                 self._pool.release(self)
             else:
@@ -172,7 +184,7 @@ class Connection(asyncio.Protocol):
             self._pool.lost(self)
         if listener is None:
             return
-        if exc is None and self._head_told and self._length is None and not self._chunked:
+        if exc is None and self._head_told and self._head is not None and self._head.until_close:
             self._listener = None
             listener.upstream_closed()
         else:
@@ -188,14 +200,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
-        name = name.lower()
-        if name == b"content-length" and value.isdigit():
-            self._length = int(value)
-        elif name == b"transfer-encoding":
-            self._chunked = True
-        elif name == b"connection":
-            self._names_hops = self._names_hops or value not in PLAIN_CONNECTION
-        self._headers.append((name, value))
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is complete, unless it is an interim one (1xx)."""
@@ -203,7 +208,7 @@ class Connection(asyncio.Protocol):
         if self._head is not None or self._ended:
             raise ValueError("a second answer to one request")
         if status >= 200:
-            self._head = ResponseHead(status, self._headers, self._length, self._names_hops)
+            self._head = headers.response_head(status, self._headers)
         else:
             self._headers = []
 

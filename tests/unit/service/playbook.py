@@ -11,6 +11,7 @@ from typing import Any
 from tenantry_service.limits.buckets import Refusal, Reservation, Standing
 from tenantry_service.limits.limiter import Decision
 from tenantry_service.policy import Budget, Key, Limits, Models, Policy, Upstream, sealed
+from tenantry_service.proxy import headers, request_head
 from tenantry_service.proxy.exchange import Exchange, State
 from tenantry_service.proxy.messages import (
     AbortClient,
@@ -22,7 +23,6 @@ from tenantry_service.proxy.messages import (
     Refuse,
     RequestHead,
     Reserve,
-    ResponseHead,
     Settle,
     Timer,
     ToClient,
@@ -81,11 +81,18 @@ def head(
     extra: tuple[tuple[bytes, bytes], ...] = (),
 ) -> RequestHead:
     """A request's head."""
-    headers = [(b"host", b"tenant.test"), (b"content-type", b"application/json"), *extra]
+    lines = [(b"host", b"tenant.test"), (b"content-type", b"application/json"), *extra]
     if key is not None:
-        headers.append((b"authorization", f"Bearer {key}".encode()))
-    names_hops = any(name == b"connection" for name, _ in headers)
-    return RequestHead(method, path.encode(), b"", headers, length, continues, names_hops)
+        lines.append((b"authorization", f"Bearer {key}".encode()))
+    if continues:
+        lines.append((b"expect", b"100-continue"))
+    if length is None:
+        lines.append((b"transfer-encoding", b"chunked"))
+    elif length:
+        lines.append((b"content-length", b"%d" % length))
+    found = request_head.build(method.encode(), path.encode(), lines, "1.1")
+    assert isinstance(found, RequestHead)
+    return found
 
 
 def granted(tokens: int = 50, nano_usd: int = 1_000_000, standing: Standing | None = None) -> Reservation:
@@ -121,7 +128,10 @@ def upstream_head(
     status: int = 200, kind: str = "application/json", length: int | None = None, *extra: tuple[bytes, bytes]
 ) -> Event:
     """The upstream's head."""
-    return lambda e: e.on_upstream_head(ResponseHead(status, [(b"content-type", kind.encode()), *extra], length))
+    lines = [(b"content-type", kind.encode()), *extra]
+    if length is not None:
+        lines.append((b"content-length", b"%d" % length))
+    return lambda e: e.on_upstream_head(headers.response_head(status, lines))
 
 
 def data(what: bytes) -> Event:

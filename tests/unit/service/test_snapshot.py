@@ -1,11 +1,15 @@
 """Policies compiled: who may call what, and where it goes."""
 
-import pytest
-from tenantry_service.errors import NO_UPSTREAM, ApiError
-from tenantry_service.policy import Models, PolicyError, Upstream
-from tenantry_service.proxy.snapshot import MODEL_CACHE, OTHER_MODEL, Snapshot, Target, TenantView, endpoint
+import hashlib
+from datetime import UTC, datetime
 
-from tests.unit.service.playbook import policy
+import pytest
+from tenantry_service import errors
+from tenantry_service.errors import NO_UPSTREAM, ApiError
+from tenantry_service.policy import Key, Models, PolicyError, Upstream
+from tenantry_service.proxy.snapshot import MODEL_CACHE, OTHER_MODEL, Bearer, Snapshot, Target, TenantView, endpoint
+
+from tests.unit.service.playbook import KEY, NOW, policy, snapshot
 
 
 def view(**more: object) -> TenantView:
@@ -70,3 +74,17 @@ def test_invented_model_names_do_not_fill_the_memory() -> None:
 def test_one_key_id_belongs_to_one_tenant() -> None:
     with pytest.raises(PolicyError, match="two policies"):
         Snapshot([view(), view()])
+
+
+def test_a_remembered_key_is_looked_at_again_when_it_expires_or_the_policy_changes() -> None:
+    expiring = Key(
+        id="abcdefghijkl",
+        name="default",
+        sha256=hashlib.sha256(KEY.encode()).hexdigest(),
+        expires_at=datetime.fromtimestamp(NOW + 60, UTC),
+    )
+    now_good, revoked = snapshot(policy(key=expiring)), snapshot(policy(key=Key(id="x", name="x", sha256="0" * 64)))
+    bearer = Bearer(f"Bearer {KEY}".encode())
+    assert bearer.caller(now_good, NOW) is bearer.caller(now_good, NOW + 59)
+    assert bearer.caller(revoked, NOW) is errors.WRONG_KEY
+    assert bearer.caller(now_good, NOW + 60) is errors.EXPIRED_KEY
