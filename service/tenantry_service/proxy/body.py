@@ -50,6 +50,7 @@ class Chat(Struct, gc=False):
 
 _chat_decoder = msgspec.json.Decoder(Chat)
 _object_decoder = msgspec.json.Decoder(dict[str, Raw])
+TOO_DEEP = errors.malformed("The JSON body of your request is nested too deeply.")
 _INCLUDE_USAGE = Raw(b'{"include_usage":true}')
 
 
@@ -68,7 +69,7 @@ def inspect_chat(body: bytes) -> Chat | ApiError:
             f"We could not parse the JSON body of your request: {error}. Send a JSON object encoded as UTF-8."
         )
     except RecursionError:
-        return errors.malformed("The JSON body of your request is nested too deeply.")
+        return TOO_DEEP
 
 
 class Estimate(Struct, frozen=True, gc=False):
@@ -111,20 +112,24 @@ def estimate(chat: Chat, body: bytes, target: Target, limits: Limits) -> Estimat
     )
 
 
-def upstream_body(chat: Chat, body: bytes, target: Target) -> bytes:
+def upstream_body(chat: Chat, body: bytes, target: Target) -> bytes | ApiError:
     """The body to send: the caller's bytes, with the alias resolved and usage asked for in a stream."""
-    renamed = target.served != target.requested
     usage = bool(chat.stream) and not chat.wants_usage
-    if not renamed and not usage:
+    renamed = target.served != target.requested
+    if not usage and not renamed:
         return body
-    if usage and not renamed and b'"stream_options"' not in body:
+    if not renamed and chat.stream_options is None and b"stream_options" not in body and b"\\u" not in body:
+        # Nothing to be replaced, under whatever spelling: one field more in front of the others.
         brace = body.index(b"{") + 1
         return b"".join((body[:brace], b'"stream_options":{"include_usage":true},', body[brace:]))
-    fields = _object_decoder.decode(body)
+    try:
+        fields = _object_decoder.decode(body)
+        if usage:
+            fields["stream_options"] = _with_usage(fields.get("stream_options"))
+    except RecursionError:
+        return TOO_DEEP
     if renamed:
         fields["model"] = Raw(msgspec.json.encode(target.served))
-    if usage:
-        fields["stream_options"] = _with_usage(fields.get("stream_options"))
     return msgspec.json.encode(fields)
 
 

@@ -3,19 +3,17 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Protocol
 
 from tenantry_service.limits.limiter import Decision
 from tenantry_service.proxy.engine import Engine
-from tenantry_service.proxy.exchange import Exchange, State
+from tenantry_service.proxy.exchange import DONE, Exchange, State
 from tenantry_service.proxy.messages import (
     AbortClient,
     ClientHead,
     CloseUpstream,
     Command,
     Commands,
-    ContinueReading,
     Gone,
     OpenUpstream,
     Refuse,
@@ -61,9 +59,10 @@ class Call:
         "_exchange",
         "_first_byte",
         "_ours",
+        "_paused",
+        "_settled",
         "_since",
         "_started",
-        "_state",
         "_upstream",
         "deadline",
     )
@@ -72,8 +71,9 @@ class Call:
         self._engine = engine
         self._client = client
         self._exchange = Exchange(engine.snapshot, engine.new_id())
-        self._state = State.NEW
         self._upstream: Handle | None = None
+        self._settled: Settle | None = None
+        self._paused = False
         self._started = time.perf_counter()
         #: Our own share: from an event outside to what it made us send (request sent on, first bytes passed back).
         self._since = self._started
@@ -93,17 +93,8 @@ class Call:
     def request(self, head: RequestHead, body: Sequence[bytes], *, complete: bool) -> None:
         """The head has arrived, and what came of the body with it."""
         engine = self._engine
-        self._handle_event(
-            partial(
-                self._exchange.on_request,
-                complete=complete,
-                draining=engine.draining,
-                ledger_full=not engine.ledger.accepting,
-            ),
-            head,
-            time.time(),
-            body,
-        )
+        ledger_full = not engine.ledger.accepting
+        self._handle_event(self._exchange.on_request, head, time.time(), body, complete, engine.draining, ledger_full)
 
     def body(self, data: bytes) -> None:
         """Part of the body has arrived."""
@@ -126,19 +117,21 @@ class Call:
 
     def due(self) -> None:
         """The deadline has passed."""
-        timer = self._state.timer
+        timer = self._exchange.state.timer
         self.deadline = NEVER
         if timer is not None:
             self.timer(timer)
 
     def pause(self) -> None:
         """The client is slow: read no more from the upstream (the client's connection has a deadline of its own)."""
+        self._paused = True
         if self._upstream is not None:
             self._upstream.pause()
         self.deadline = NEVER
 
     def resume(self) -> None:
         """The client has caught up."""
+        self._paused = False
         if self._upstream is not None:
             self._upstream.resume()
         self._arm()
@@ -153,6 +146,8 @@ class Call:
     def upstream_sent(self, handle: Handle) -> None:
         """The request is on its way."""
         self._upstream = handle
+        if self._paused:
+            handle.pause()
         self._count_ours()
         self._handle_event(self._exchange.on_upstream_sent)
 
@@ -163,8 +158,6 @@ class Call:
             self._first_byte = self._since - self._started
         if end:
             self._upstream = None
-        else:
-            self._arm()
         self._handle_event(self._exchange.on_upstream, head, data, end)
         self._client.flush()
         self._count_ours()
@@ -186,62 +179,56 @@ class Call:
     def _handle_event(self, event: Callable[..., Commands], *arguments: object) -> None:
         """Give the exchange an event and carry out what it commands. The boundary of a request: an error of ours ends
         this request, is logged, and touches no other."""
-        if self._state is State.DONE:
+        if self._exchange.state is DONE:
             # Only its limiter or upstream may still be talking.
             return
         try:
-            commands = event(*arguments)
-            if commands or self._exchange.state is not self._state:
-                self._run(commands)
+            self._run(event(*arguments))
         except Exception:
             log.exception("internal error", extra={"request_id": self._exchange.request_id})
             self._engine.telemetry.internal_errors += 1
             self._run(self._exchange.on_internal_error())
 
     def _run(self, commands: Commands) -> None:
-        # Carrying out a command may bring the next event at once (a limiter in memory, a free connection): what is
-        # looked at here is the state that *these* commands belong to.
-        state = self._exchange.state
-        if state is not self._state:
-            self._state = state
-            self._arm()
+        # Carrying out a command may bring the next event at once (a limiter in memory, a free connection): whether
+        # *these* commands are the last ones is known only now.
+        ended = self._exchange.state is DONE
         for command in commands:
-            if type(command) is ToClient:
-                self._client.send(command.head, command.data, last=command.last)
-            else:
-                self._carry_out(command)
-        if state is State.DONE:
+            self._carry_out(command)
+        if ended:
             self._end()
+        else:
+            self._arm()
 
     def _carry_out(self, command: Command) -> None:
-        match command:
-            case Reserve():
-                self._engine.limiter.reserve(command.policy, self._exchange.request_id, command.demand, self._reserved)
-            case OpenUpstream():
-                pending = self._engine.upstreams.send(command.endpoint, command.request, self)
-                if pending is not None:
-                    self._upstream = pending
-            case Settle():
-                self._engine.settle(self._exchange, command, time.perf_counter() - self._started)
-            case Refuse():
-                body = command.error.body()
-                lines = b"content-type: application/json\r\n" + command.lines
-                self._client.send(ClientHead(command.error.status, lines, len(body)), body, last=True)
-                self._client.flush()
-            case CloseUpstream():
-                if self._upstream is not None:
-                    self._upstream.cancel()
-                    self._upstream = None
-            case AbortClient():
-                self._client.abort()
-            case ContinueReading():
-                self._client.send_continue()
-            case ToClient():
-                self._client.send(command.head, command.data, last=command.last)
+        if isinstance(command, ToClient):
+            self._client.send(command.head, command.data, last=command.last)
+        elif isinstance(command, Reserve):
+            self._engine.limiter.reserve(command.policy, self._exchange.request_id, command.demand, self._reserved)
+        elif isinstance(command, OpenUpstream):
+            pending = self._engine.upstreams.send(command.endpoint, command.request, self)
+            if pending is not None:
+                self._upstream = pending
+        elif isinstance(command, Settle):
+            self._settled = command
+            self._engine.settle(self._exchange, command, time.perf_counter() - self._started)
+        elif isinstance(command, Refuse):
+            body = command.error.body()
+            lines = b"content-type: application/json\r\n" + command.lines
+            self._client.send(ClientHead(command.error.status, lines, len(body)), body, last=True)
+            self._client.flush()
+        elif isinstance(command, CloseUpstream):
+            if self._upstream is not None:
+                self._upstream.cancel()
+                self._upstream = None
+        elif isinstance(command, AbortClient):
+            self._client.abort()
+        else:
+            self._client.send_continue()
 
     def _arm(self) -> None:
-        timer = self._state.timer
-        self.deadline = NEVER if timer is None else self._engine.now + self._engine.seconds[timer]
+        timer = self._exchange.state.timer
+        self.deadline = NEVER if timer is None or self._paused else self._engine.now + self._engine.seconds[timer]
 
     def _count_ours(self) -> None:
         if self._since:
@@ -251,5 +238,6 @@ class Call:
     def _end(self) -> None:
         self._count_ours()
         overhead = None if self._first_byte is None else self._ours
-        self._engine.ended(self._exchange, time.perf_counter() - self._started, self._first_byte, overhead)
+        seconds = time.perf_counter() - self._started
+        self._engine.ended(self._exchange, self._settled, seconds, self._first_byte, overhead)
         self._client.call_ended()

@@ -134,53 +134,67 @@ class Engine:
         self.limiter.settle(
             settle.policy, settle.reservation, usage.input + usage.output, settle.nano_usd, exact=settle.exact
         )
-        caller, target, route = exchange.caller, exchange.target, exchange.route
-        assert caller is not None
-        assert target is not None
-        assert route is not None
-        self.ledger.append(
-            UsageEvent(
-                exchange.request_id,
-                settle.policy.tenant,
-                caller.key.id,
-                time.time_ns() // 1_000_000,
-                round(seconds * 1000),
-                route.template,
-                target.requested,
-                target.served,
-                target.endpoint.name,
-                exchange.status,
-                exchange.error_type._value_,
-                exchange.streamed,
-                usage.input,
-                usage.cached_input,
-                usage.output,
-                usage.reasoning,
-                settle.nano_usd,
-                not settle.exact,
-                pricing.VERSION,
-                settle.policy.revision,
-                None if settle.raw_usage is None else settle.raw_usage.decode("utf-8", "replace"),
-            )
-        )
-        series = self.telemetry.series(exchange.operation, exchange.model_label)
-        series.input_tokens += usage.input
-        series.cached_tokens += usage.cached_input
-        series.output_tokens += usage.output
-        series.nano_usd += settle.nano_usd
-        if not settle.exact:
-            self.telemetry.estimated_events += 1
+        self.ledger.append(_usage_event(exchange, settle, time.time_ns() // 1_000_000, round(seconds * 1000)))
 
-    def ended(self, exchange: Exchange, seconds: float, first_byte: float | None, overhead: float | None) -> None:
+    def ended(
+        self,
+        exchange: Exchange,
+        settled: Settle | None,
+        seconds: float,
+        first_byte: float | None,
+        overhead: float | None,
+    ) -> None:
         """Count an ended request, whatever became of it. All in seconds; None for what did not happen."""
-        self.telemetry.in_flight -= 1
-        if not self.telemetry.in_flight:
+        telemetry = self.telemetry
+        telemetry.in_flight -= 1
+        if not telemetry.in_flight:
             self._idle.set()
-        series = self.telemetry.series(exchange.operation, exchange.model_label)
+        asked = exchange.asked
+        series = telemetry.series(asked.operation, asked.model_label)
         error_type = exchange.error_type
         series.ended[error_type] = series.ended.get(error_type, 0) + 1
         series.duration.observe(seconds)
         if first_byte is not None:
             series.first_byte.observe(first_byte)
         if overhead is not None:
-            self.telemetry.overhead.observe(overhead)
+            telemetry.overhead.observe(overhead)
+        if settled is not None:
+            usage = settled.usage
+            series.input_tokens += usage.input
+            series.cached_tokens += usage.cached_input
+            series.output_tokens += usage.output
+            series.nano_usd += settled.nano_usd
+            if not settled.exact:
+                telemetry.estimated_events += 1
+
+
+def _usage_event(exchange: Exchange, settle: Settle, at_ms: int, duration_ms: int) -> UsageEvent:
+    """The row of an admitted request."""
+    caller, target, route = exchange.asked.caller, exchange.asked.target, exchange.asked.route
+    assert caller is not None
+    assert target is not None
+    assert route is not None
+    usage = settle.usage
+    return UsageEvent(
+        event_id=exchange.request_id,
+        tenant=settle.policy.tenant,
+        key_id=caller.key.id,
+        occurred_at_ms=at_ms,
+        duration_ms=duration_ms,
+        route=route.template,
+        requested_model=target.requested,
+        served_model=target.served,
+        upstream=target.endpoint.name,
+        status=exchange.status,
+        error_type=exchange.error_type._value_,
+        stream=exchange.streamed,
+        input_tokens=usage.input,
+        cached_input_tokens=usage.cached_input,
+        output_tokens=usage.output,
+        reasoning_tokens=usage.reasoning,
+        nano_usd=settle.nano_usd,
+        estimated=not settle.exact,
+        price_version=pricing.VERSION,
+        policy_revision=settle.policy.revision,
+        usage=None if settle.raw_usage is None else settle.raw_usage.decode("utf-8", "replace"),
+    )

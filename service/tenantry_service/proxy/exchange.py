@@ -16,10 +16,9 @@ from tenantry_service.errors import ApiError, ErrorType
 from tenantry_service.limits.buckets import Dimension, Refusal, Reservation
 from tenantry_service.limits.limiter import Decision, Unknown
 from tenantry_service.pricing import Usage
-from tenantry_service.proxy import answers, headers, models, routes
-from tenantry_service.proxy import body as bodies
+from tenantry_service.proxy import answers, headers
 from tenantry_service.proxy.answers import NOTHING_USED, Answer, Used
-from tenantry_service.proxy.body import Chat, Estimate
+from tenantry_service.proxy.asked import Asked
 from tenantry_service.proxy.messages import (
     ABORT_CLIENT,
     CLOSE_UPSTREAM,
@@ -37,8 +36,7 @@ from tenantry_service.proxy.messages import (
     Timer,
     ToClient,
 )
-from tenantry_service.proxy.routes import Plan, Route
-from tenantry_service.proxy.snapshot import OTHER_MODEL, Caller, Endpoint, Snapshot, Target
+from tenantry_service.proxy.snapshot import Endpoint, Snapshot
 
 #: nginx's word for a request whose client left before there was a status.
 CLIENT_CLOSED_REQUEST = 499
@@ -61,27 +59,24 @@ class State(enum.Enum):
         self.timer = timer
 
 
+# Asking an enum class for a member costs ten times as much as asking the module.
+NEW, RECEIVING, RESERVING, ABANDONED, CONNECTING, WAITING, ANSWERING, DONE = State
+_NO_ERROR = ErrorType.NONE
+
+
 class Exchange:
     """See the module. The public attributes tell how it went, for metrics and ledger."""
 
     __slots__ = (
         "_answer",
-        "_body",
-        "_chat",
         "_client_head",
-        "_estimate",
-        "_head",
         "_head_sent",
-        "_parameter",
         "_request_id_line",
         "_reservation",
-        "_size",
         "_snapshot",
-        "_target",
-        "caller",
+        "asked",
         "error_type",
         "request_id",
-        "route",
         "state",
         "status",
     )
@@ -90,19 +85,11 @@ class Exchange:
         self._snapshot = snapshot
         self.request_id = request_id
         self._request_id_line = b"x-request-id: %b\r\n" % request_id.encode()
-        self.state = State.NEW
+        self.state = NEW
+        self.asked = Asked()
         #: The status that the client got (499: it left before), and how the exchange ended.
         self.status = CLIENT_CLOSED_REQUEST
-        self.error_type = ErrorType.NONE
-        self.route: Route | None = None
-        self.caller: Caller | None = None
-        self._head: RequestHead
-        self._body: list[bytes] = []
-        self._size = 0
-        self._parameter = ""
-        self._chat: Chat | None = None
-        self._target: Target | None = None
-        self._estimate: Estimate | None = None
+        self.error_type = _NO_ERROR
         self._reservation: Reservation | None = None
         self._client_head: ClientHead | None = None
         self._head_sent = False
@@ -110,23 +97,6 @@ class Exchange:
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request_id} {self.state.label}>"
-
-    # What the metrics and the ledger read.
-
-    @property
-    def operation(self) -> str:
-        """The metric label of the route."""
-        return routes.OTHER_OPERATION if self.route is None else self.route.operation
-
-    @property
-    def model_label(self) -> str:
-        """The metric label of the model."""
-        return OTHER_MODEL if self._target is None else self._target.label
-
-    @property
-    def target(self) -> Target | None:
-        """What the model meant, once that is known."""
-        return self._target
 
     @property
     def streamed(self) -> bool:
@@ -140,108 +110,67 @@ class Exchange:
         head: RequestHead,
         now: float,
         body_start: Sequence[bytes] = (),
-        *,
         complete: bool = False,
-        draining: bool,
-        ledger_full: bool,
+        draining: bool = False,
+        ledger_full: bool = False,
     ) -> Commands:
         """The head of the request, and as much of its body as came with it; ``now`` in Unix seconds."""
-        if self.state is not State.NEW:
+        if self.state is not NEW:
             return ()
-        commands = self._on_head(head, now, draining=draining, ledger_full=ledger_full, complete=complete)
+        error = (
+            errors.DRAINING if draining else self.asked.read_head(head, self._snapshot, now, ledger_full=ledger_full)
+        )
+        if error is not None:
+            return self._refuse(error)
+        self.state = RECEIVING
         for data in body_start:
-            commands = (*commands, *self.on_body(data))
-        return (*commands, *self.on_body_end()) if complete else commands
-
-    def _on_head(self, head: RequestHead, now: float, *, draining: bool, ledger_full: bool, complete: bool) -> Commands:
-        self._head = head
-        if draining:
-            return self._refuse(errors.DRAINING)
-        found = routes.match(head.method, head.path)
-        if isinstance(found, ApiError):
-            return self._refuse(found)
-        self.route, self._parameter = found
-        caller = head.bearer.caller(self._snapshot, now)
-        if isinstance(caller, ApiError):
-            return self._refuse(caller)
-        self.caller = caller
-        limit = caller.view.policy.max_body_bytes
-        if head.content_length is not None and head.content_length > limit:
-            return self._refuse(errors.body_too_large(limit))
-        if ledger_full and self.route.metered:
-            return self._refuse(errors.LEDGER_FULL)
-        self.state = State.RECEIVING
-        return (CONTINUE_READING,) if head.expects_continue and not complete else ()
+            refused = self.on_body(data)
+            if refused:
+                return refused
+        if complete:
+            return self.on_body_end()
+        return (CONTINUE_READING,) if head.expects_continue else ()
 
     def on_body(self, data: bytes) -> Commands:
         """More of the request's body."""
-        if self.state is not State.RECEIVING:
+        if self.state is not RECEIVING:
             return ()
-        assert self.caller is not None
-        self._size += len(data)
-        if self._size > self.caller.view.policy.max_body_bytes:
-            self._body = []
-            return self._refuse(errors.body_too_large(self.caller.view.policy.max_body_bytes))
-        self._body.append(data)
-        return ()
+        error = self.asked.read_body(data)
+        return () if error is None else self._refuse(error)
 
     def on_body_end(self) -> Commands:
         """The request is complete."""
-        if self.state is not State.RECEIVING:
+        if self.state is not RECEIVING:
             return ()
-        assert self.route is not None
-        assert self.caller is not None
-        view = self.caller.view
-        match self.route.plan:
-            case Plan.CHAT:
-                return self._ask_for_chat()
-            case Plan.MODEL_LIST:
-                return self._open(view.primary, self._head, b"")
-            case Plan.MODEL:
-                target = view.find(self._parameter)
-                if isinstance(target, ApiError):
-                    return self._refuse(target)
-                self._target = target
-                if target.served == target.requested:
-                    return self._open(target.endpoint, self._head, b"")
-                self.state = State.ANSWERING
-                answer = models.model_object(target.requested)
-                return self._finish(answer, ClientHead(200, self._local_lines(), len(answer)))
-
-    def _ask_for_chat(self) -> Commands:
-        assert self.caller is not None
-        view = self.caller.view
-        body = b"".join(self._body)
-        self._body = [body]
-        chat = bodies.inspect_chat(body)
-        if isinstance(chat, ApiError):
-            return self._refuse(chat)
-        target = view.find(chat.model)
-        if isinstance(target, ApiError):
-            return self._refuse(target)
-        self._chat, self._target = chat, target
-        self._estimate = bodies.estimate(chat, body, target, view.policy.limits)
-        self.state = State.RESERVING
-        return (Reserve(view.policy, self._estimate.demand),)
+        asked = self.asked
+        error = asked.understand()
+        if error is not None:
+            return self._refuse(error)
+        assert asked.caller is not None
+        if asked.demand is not None:
+            self.state = RESERVING
+            return (Reserve(asked.caller.view.policy, asked.demand),)
+        if asked.endpoint is not None:
+            return self._open(asked.endpoint)
+        self.state = ANSWERING
+        lines = b"content-type: application/json\r\n" + self._request_id_line
+        return self._finish(asked.own_answer, ClientHead(200, lines, len(asked.own_answer)))
 
     def on_reserved(self, decision: Decision) -> Commands:
         """The limiter's answer."""
-        if self.state is State.ABANDONED:
+        if self.state is ABANDONED:
             if isinstance(decision, Reservation):
                 self._reservation = decision
             return self._end(self._settle(NOTHING_USED))
-        if self.state is not State.RESERVING:
+        if self.state is not RESERVING:
             return ()
         if isinstance(decision, Unknown):
             return self._refuse(errors.LIMITS_UNKNOWN)
         if isinstance(decision, Refusal):
             return self._refuse(_limit_error(decision), headers.rate_limit_lines(decision.standing))
-        assert self._chat is not None
-        assert self._target is not None
+        assert self.asked.endpoint is not None
         self._reservation = decision
-        body = bodies.upstream_body(self._chat, self._body[0], self._target)
-        self._body = []
-        return self._open(self._target.endpoint, self._head, body)
+        return self._open(self.asked.endpoint)
 
     def on_client_gone(self) -> Commands:
         """The client closed its connection."""
@@ -251,40 +180,40 @@ class Exchange:
 
     def on_upstream_sent(self) -> Commands:
         """The request has been written to a connection."""
-        if self.state is State.CONNECTING:
-            self.state = State.WAITING
+        if self.state is CONNECTING:
+            self.state = WAITING
         return ()
 
     def on_upstream(self, head: ResponseHead | None, data: bytes, end: bool) -> Commands:
         """What one read of the upstream brought: perhaps the head, perhaps data, perhaps the (framed) end."""
-        commands = () if head is None else self.on_upstream_head(head)
-        if data:
-            commands = (*commands, *self.on_upstream_data(data))
-        return (*commands, *self.on_upstream_end(framed=True)) if end else commands
+        if head is not None:
+            refused = self.on_upstream_head(head)
+            if refused:
+                return refused
+        return self._on_last(data, framed=True) if end else self.on_upstream_data(data)
 
     def on_upstream_head(self, head: ResponseHead) -> Commands:
         """The head of the answer. It is held until the first bytes of the body, so that both leave in one write."""
-        if self.state is not State.WAITING:
+        if self.state is not WAITING:
             return ()
         if head.status == 401:
             # The platform's credential is bad, the caller's key is good; and the body may quote that credential.
             return (CLOSE_UPSTREAM, *self._fail(errors.UPSTREAM_CREDENTIALS, exact=True))
-        self.state = State.ANSWERING
+        asked = self.asked
+        assert asked.route is not None
+        assert asked.caller is not None
+        answer = self._answer = answers.choose(asked.route.plan, head, asked.caller.view, wants_usage=asked.wants_usage)
         self.error_type = errors.upstream_error_type(head.status)
         lines = head.lines + self._request_id_line
         if self._reservation is not None:
             lines += headers.rate_limit_lines(self._reservation.standing)
-        assert self.route is not None
-        assert self.caller is not None
-        wants_usage = self._chat is not None and self._chat.wants_usage
-        self._answer = answers.choose(self.route.plan, head, self.caller.view, wants_usage=wants_usage)
-        length = None if self._answer.resized else head.content_length
-        self._client_head = ClientHead(head.status, lines, length)
+        self._client_head = ClientHead(head.status, lines, None if answer.resized else head.content_length)
+        self.state = ANSWERING
         return ()
 
     def on_upstream_data(self, data: bytes) -> Commands:
         """Bytes of the answer's body."""
-        if self.state is not State.ANSWERING:
+        if self.state is not ANSWERING:
             return ()
         assert self._answer is not None
         out = self._answer.feed(data)
@@ -292,16 +221,21 @@ class Exchange:
 
     def on_upstream_end(self, framed: bool) -> Commands:
         """The answer is complete. ``framed`` is False if only the end of the connection says so."""
-        if self.state is not State.ANSWERING:
+        return self._on_last(b"", framed=framed)
+
+    def _on_last(self, data: bytes, *, framed: bool) -> Commands:
+        if self.state is not ANSWERING:
             return ()
-        assert self._answer is not None
-        rest = self._answer.finish()
+        answer = self._answer
+        assert answer is not None
+        out = answer.feed(data) if data else b""
+        rest = answer.finish()
         if rest is None:
             return self._fail(errors.UPSTREAM_INVALID, exact=True)
-        if self._answer.streamed and not framed and not self._answer.said_all:
+        if answer.streamed and not framed and not answer.said_all:
             # The rest is half an event; the one of ours that follows must stand on clean ground.
             return self._break_off(errors.UPSTREAM_INTERRUPTED)
-        return self._finish(rest, self._take_head())
+        return self._finish(out + rest if rest else out, self._take_head())
 
     def on_upstream_gone(self, gone: Gone) -> Commands:
         """The upstream could not be reached, or was lost before the end of its answer."""
@@ -346,7 +280,7 @@ class Exchange:
             case State.NEW | State.RECEIVING:
                 return self._refuse(early)
             case State.RESERVING:
-                self.state = State.ABANDONED
+                self.state = ABANDONED
                 return self._refusal(early)
             case State.CONNECTING:
                 return (CLOSE_UPSTREAM, *self._fail(early, exact=True))
@@ -359,10 +293,9 @@ class Exchange:
 
     # The ways to end.
 
-    def _open(self, endpoint: Endpoint, head: RequestHead, body: bytes) -> Commands:
-        self.state = State.CONNECTING
-        self._size = 0
-        return (OpenUpstream(endpoint, headers.upstream_request(head, endpoint, body)),)
+    def _open(self, endpoint: Endpoint) -> Commands:
+        self.state = CONNECTING
+        return (OpenUpstream(endpoint, self.asked.upstream_request(endpoint)),)
 
     def _refusal(self, error: ApiError, lines: bytes = b"") -> tuple[Command, ...]:
         self.status, self.error_type = error.status, error.error_type
@@ -420,8 +353,8 @@ class Exchange:
         return self._end((ToClient(rest, head, last=True), *settled))
 
     def _end(self, commands: tuple[Command, ...]) -> Commands:
-        self.state = State.DONE
-        self._body = []
+        self.state = DONE
+        self.asked.forget_body()
         return commands
 
     def _take_head(self) -> ClientHead | None:
@@ -436,21 +369,19 @@ class Exchange:
     def _used(self) -> Used:
         """What the upstream said was used, or else what passed by: the estimated input and the counted output."""
         used = answers.UNKNOWN_USE if self._answer is None else self._answer.used()
-        if used.exact or self._estimate is None:
+        if used.exact or self.asked.demand is None:
             return used
-        return Used(Usage(self._estimate.input_tokens, used.usage.output), exact=False)
+        return Used(Usage(self.asked.input_tokens, used.usage.output), exact=False)
 
     def _settle(self, used: Used) -> tuple[Command, ...]:
         reservation, self._reservation = self._reservation, None
         if reservation is None:
             return ()
-        assert self.caller is not None
-        assert self._target is not None
-        cost = pricing.price(used.usage, self._target.price.rates)
-        return (Settle(self.caller.view.policy, reservation, used.usage, used.exact, cost, used.raw),)
-
-    def _local_lines(self) -> bytes:
-        return b"content-type: application/json\r\n" + self._request_id_line
+        caller, target = self.asked.caller, self.asked.target
+        assert caller is not None
+        assert target is not None
+        cost = pricing.price(used.usage, target.price.rates)
+        return (Settle(caller.view.policy, reservation, used.usage, used.exact, cost, used.raw),)
 
 
 def _limit_error(refusal: Refusal) -> ApiError:

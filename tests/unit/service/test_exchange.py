@@ -9,6 +9,7 @@ from tenantry_service.limits.buckets import Dimension, Refusal, Standing
 from tenantry_service.limits.limiter import Unknown
 from tenantry_service.policy import Models, UnknownModel
 from tenantry_service.pricing import Usage
+from tenantry_service.proxy import headers
 from tenantry_service.proxy.messages import (
     AbortClient,
     CloseUpstream,
@@ -416,3 +417,17 @@ def test_an_answer_in_an_encoding_that_was_not_asked_for_passes_and_settles_at_t
     assert story.to_client == b"\x1f\x8b\x00"
     assert b"content-encoding: gzip\r\n" in story.client_head.lines
     assert not story.settled.exact
+
+
+def test_an_answer_that_one_read_brings_goes_out_as_one_piece_with_its_length() -> None:
+    head = headers.response_head(200, [(b"content-type", b"application/json")])
+    story = play().on(request(body=chat_body()), reserved(), sent(), lambda e: e.on_upstream(head, ANSWER, True))
+    story.wants(ToClient, Settle)
+    assert story.last[0] == ToClient(ANSWER, story.client_head, last=True)
+
+
+def test_a_body_too_deep_to_be_rewritten_is_refused_before_anything_is_reserved() -> None:
+    aliased = policy(models=Models(aliases={"fast": "gpt-4o-mini"}))
+    deep = b'{"model":"fast","x":%b%b}' % (b"[" * 100_000, b"]" * 100_000)
+    story = play(aliased).on(request(body=deep))
+    assert story.refusal.error.status == 400

@@ -116,3 +116,39 @@ def test_every_story_ends_by_itself(name: str) -> None:
     story = play().on(STORIES[name])
     assert story.exchange.state is State.DONE
     check(story, int(GRANT in STORIES[name]))
+
+
+CULPRITS = (
+    "asked.routes.match",
+    "asked.bodies.inspect_chat",
+    "asked.bodies.upstream_body",
+    "asked.bodies.estimate",
+    "asked.headers.upstream_request",
+    "exchange.answers.choose",
+    "exchange.headers.rate_limit_lines",
+)
+
+
+@pytest.mark.parametrize("culprit", CULPRITS)
+@pytest.mark.parametrize("name", STORIES)
+def test_an_error_of_ours_inside_an_event_leaves_everything_settled_once(
+    name: str, culprit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the driver does with an exception: it tells the exchange, and goes on."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(f"tenantry_service.proxy.{culprit}", fail)
+    story, granted = play(), 0
+    for event in STORIES[name]:
+        if event in (GRANT, REFUSED) and story.exchange.state is not State.RESERVING:
+            continue
+        granted += event is GRANT
+        try:
+            story.on(event)
+        except ZeroDivisionError:
+            story.on(lambda e: e.on_internal_error())
+    story.on(client_gone())
+    assert story.exchange.state is State.DONE
+    check(story, granted)
