@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from localcluster.controlplane import ControlPlane
 
+from tests.cluster.kubectl import Kubectl, kubectl_for
+
 #: Nodes that KWOK plays, 110 pods each.
 NODES = 20
 
@@ -26,3 +28,9 @@ def control_plane_kubeconfig(request: pytest.FixtureRequest) -> Path:
         return Path(given).resolve()
     running: ControlPlane = request.getfixturevalue("control_plane")
     return running.kubeconfig
+
+
+@pytest.fixture(scope="session")
+def kubectl(control_plane_kubeconfig: Path) -> Kubectl:
+    """Run kubectl against the control plane; the caller looks at the result."""
+    return kubectl_for(control_plane_kubeconfig)

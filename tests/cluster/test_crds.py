@@ -4,33 +4,15 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 import pytest
-import yaml
-from localcluster import tools
 from tenantry_operator.api.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.cluster.kubectl import ROOT, Kubectl, rendered
 
-Kubectl = Callable[..., subprocess.CompletedProcess[str]]
 Apply = Callable[..., subprocess.CompletedProcess[str]]
 
 pytestmark = pytest.mark.usefixtures("definitions")
-
-
-@pytest.fixture(scope="module")
-def kubectl(control_plane_kubeconfig: Path) -> Kubectl:
-    """Run kubectl against the control plane; the caller looks at the result."""
-    program = [str(tools.kubectl()), "--kubeconfig", str(control_plane_kubeconfig)]
-
-    def run(*arguments: str, manifest: object = None) -> subprocess.CompletedProcess[str]:
-        text = None if manifest is None else json.dumps(manifest)
-        return subprocess.run(
-            [*program, *arguments], input=text, capture_output=True, text=True, timeout=60, check=False
-        )
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -203,10 +185,7 @@ def test_status_is_a_subresource_that_applying_a_tenant_does_not_touch(apply: Ap
 @pytest.fixture
 def protected(apply: Apply, kubectl: Kubectl) -> Iterator[None]:
     """The chart's admission policy, in force: the API server takes a moment to read a new one."""
-    argv = [tools.helm(), "template", "tenantry", ROOT / "charts" / "tenantry", "--kube-version", "1.35.0"]
-    argv += ["--namespace", "tenantry-system", "--show-only", "templates/deletion-protection.yaml"]
-    rendered = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-    policy = [document for document in yaml.safe_load_all(rendered) if document]
+    policy = rendered("tenantry", "deletion-protection")
     for document in policy:
         assert kubectl("apply", "--filename", "-", manifest=document).returncode == 0
     apply({"tier": "trial", "deletionProtection": True}, name="probe")
