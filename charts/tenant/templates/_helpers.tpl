@@ -40,13 +40,14 @@ tenantry.dev/pool: active
 {{ .Values.image.repository }}{{ $separator }}{{ .Values.image.tag }}
 {{- end }}
 
-{{- /* "true" where an HPA decides on the number of pods. With one possible number there is nothing to decide. */ -}}
+{{- /* "true" where an HPA decides on the number of pods: wherever there may be more than one. It keeps a fixed number
+       (minReplicas equal to maxReplicas) without any metric, and widening that touches no Deployment. */ -}}
 {{- define "tenant.scales" -}}
 {{- $scaling := .Values.autoscaling -}}
 {{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) -}}
 {{- fail (printf "autoscaling.minReplicas is %d, autoscaling.maxReplicas is %d: lower the one or raise the other" (int $scaling.minReplicas) (int $scaling.maxReplicas)) -}}
 {{- end -}}
-{{- and $scaling.enabled (not .Values.suspend.traffic) (gt (int $scaling.maxReplicas) (max 1 (int $scaling.minReplicas))) -}}
+{{- and $scaling.enabled (not .Values.suspend.traffic) (gt (int $scaling.maxReplicas) 1) -}}
 {{- end }}
 
 {{- /* A quantity as an integer of thousandths of its unit, rounded up. */ -}}

@@ -97,14 +97,16 @@ async def test_hand_over_labels_are_on_the_right_selectors(tenant: RenderTenant)
     ("values", "replicas", "scaled"),
     [
         ({"autoscaling": {"minReplicas": 0, "maxReplicas": 1}}, 1, False),
-        ({"autoscaling": {"minReplicas": 3, "maxReplicas": 3}}, 3, False),
+        ({"autoscaling": {"minReplicas": 1, "maxReplicas": 1}}, 1, False),
+        ({"autoscaling": {"minReplicas": 3, "maxReplicas": 3}}, None, True),
         ({"autoscaling": {"minReplicas": 1, "maxReplicas": 3}}, None, True),
         ({"autoscaling": {"minReplicas": 0, "maxReplicas": 3}}, None, True),
-        ({"autoscaling": {"minReplicas": 2, "maxReplicas": 3, "enabled": False}}, 2, False),
+        ({"autoscaling": {"minReplicas": 2, "maxReplicas": 3, "enabled": False}}, None, False),
+        ({"autoscaling": {"minReplicas": 1, "maxReplicas": 1, "enabled": False}}, None, False),
         ({"autoscaling": {"minReplicas": 1, "maxReplicas": 3}, "suspend": {"traffic": True}}, 0, False),
     ],
 )
-async def test_replicas_are_written_by_the_chart_or_by_the_hpa_and_never_by_both(
+async def test_the_chart_writes_no_number_of_pods_from_which_leaving_it_out_would_take_some_away(
     tenant: RenderTenant, values: dict[str, object], replicas: int | None, scaled: bool
 ) -> None:
     objects = await tenant(**values)
@@ -162,7 +164,7 @@ async def test_pods_without_requests_get_some_because_the_quota_would_refuse_the
 
 async def test_nothing_comes_in_or_goes_out_by_default(tenant: RenderTenant) -> None:
     spec = at(find(await tenant(), "NetworkPolicy", "default-deny"), "spec")
-    assert spec == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    assert spec == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": [], "egress": []}
 
 
 @pytest.mark.parametrize(
