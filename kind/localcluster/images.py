@@ -17,10 +17,18 @@ from pathlib import Path
 
 from localcluster import baseimage, engine, machine, renderhelper, wheels
 from localcluster.baseimage import Base
-from localcluster.cache import built_once, digest_of, entry, files_below
+from localcluster.cache import built_once, digest_of, files_below, remove_tree
 from localcluster.engine import Engine
 from localcluster.paths import Checkout
 from localcluster.steps import Refusal, Step, StepLog, run_steps
+
+#: What the cache calls archives, and the files of one: the images, and the list of their references.
+KIND = "images"
+ARCHIVE = "images.tar"
+HELD = "references"
+
+#: Archives that are kept. Each change of the code makes another of some 200 MB; two checkouts have one or two each.
+KEEP = 4
 
 
 @dataclass(frozen=True)
@@ -72,13 +80,17 @@ def references(root: Path, base: Base, arch: str, images: Sequence[Image]) -> di
 
 
 def cached(checkout: Checkout, arch: str, images: Sequence[Image]) -> Built | None:
-    """Return the images when their archive is there, on whichever base; asks neither engine nor registry."""
+    """Return the images when an archive holds them, on whichever base; asks neither engine nor registry.
+
+    The smallest that will do: one that holds more images takes longer to load.
+    """
     for base in (baseimage.published(), baseimage.local(machine.look())):
         named = references(checkout.root, base, arch, images)
-        archive = _archive(checkout, named)
-        if archive.exists():
-            os.utime(archive.parent)  # used, so that it stays in the cache
-            return Built(named, archive)
+        archives = [archive for archive in _archives(checkout) if set(named.values()) <= _held(archive)]
+        if archives:
+            best = min(archives, key=lambda archive: archive.stat().st_size)
+            os.utime(best.parent)  # used, so that it stays in the cache
+            return Built(named, best)
     return None
 
 
@@ -169,10 +181,13 @@ class Build:
         docker = self._docker()
 
         def save(into: Path) -> None:
-            log.run([*docker.docker, "save", "--output", into / "images.tar", *named.values()], env=docker.env)
+            log.run([*docker.docker, "save", "--output", into / ARCHIVE, *named.values()], env=docker.env)
+            (into / HELD).write_text("".join(f"{reference}\n" for reference in named.values()))
 
-        built_once(self._checkout.cache, "images", _digest(named), save)
-        self._built = Built(named, _archive(self._checkout, named))
+        place, _ = built_once(self._checkout.cache, KIND, digest_of(*sorted(named.values())), save)
+        self._built = Built(named, place / ARCHIVE)
+        for old in sorted(_archives(self._checkout), key=lambda archive: archive.parent.stat().st_mtime)[:-KEEP]:
+            remove_tree(old.parent)
         log.note(f"{self._built.archive.stat().st_size / 2**20:.0f} MiB")
 
 
@@ -227,12 +242,17 @@ def _arch(wanted: str) -> str:
     return arch
 
 
-def _digest(named: Mapping[str, str]) -> str:
-    return digest_of(*sorted(named.values()))
+def _archives(checkout: Checkout) -> list[Path]:
+    """Return the archives that are there and whole."""
+    return [held.with_name(ARCHIVE) for held in checkout.cache.glob(f"{KIND}-*/{HELD}") if ".partial" not in str(held)]
 
 
-def _archive(checkout: Checkout, named: Mapping[str, str]) -> Path:
-    return entry(checkout.cache, "images", _digest(named)) / "images.tar"
+def _held(archive: Path) -> set[str]:
+    """Return the references of the images in an archive; none when another checkout has just dropped it."""
+    try:
+        return set(archive.with_name(HELD).read_text().split())
+    except FileNotFoundError:
+        return set()
 
 
 def _emptied(place: Path) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from localcluster import baseimage, images
 from localcluster.engine import Engine
-from localcluster.images import ALL, POSTGRES, REDIS, SIMULATOR, TENANTRY, Build, references
+from localcluster.images import ALL, POSTGRES, REDIS, SIMULATOR, TENANTRY, Build, Image, references
 from localcluster.machine import Cgroups, Machine
 from localcluster.paths import Checkout
 from localcluster.steps import Refusal, Step, StepLog
@@ -48,11 +48,12 @@ def no_engine() -> Engine:
     raise AssertionError("the engine was asked")
 
 
-def keep_archive(checkout: Checkout, base: baseimage.Base, arch: str = "amd64") -> Path:
-    named = references(checkout.root, base, arch, ALL)
-    archive = checkout.cache / f"images-{images.digest_of(*sorted(named.values()))}" / "images.tar"
+def keep_archive(checkout: Checkout, base: baseimage.Base, kept: tuple[Image, ...] = ALL, size: int = 3) -> Path:
+    named = references(checkout.root, base, "amd64", kept).values()
+    archive = checkout.cache / f"images-{len(list(checkout.cache.glob('*')))}" / "images.tar"
     archive.parent.mkdir(parents=True)
-    archive.write_bytes(b"tar")
+    archive.write_bytes(b"-" * size)
+    archive.with_name("references").write_text("\n".join(named))
     return archive
 
 
@@ -114,6 +115,17 @@ def test_a_kept_archive_needs_neither_engine_nor_registry(
     assert names(build.steps(())) == ["images"]
     assert build.built.archive == archive
     assert build.built.references == references(checkout.root, base, "amd64", ALL)
+
+
+def test_the_smallest_archive_that_holds_all_wanted_images_is_used(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images.machine, "look", lambda: DEBIAN)
+    base = baseimage.published()
+    keep_archive(checkout, base, ALL, size=9)
+    smaller = keep_archive(checkout, base, (TENANTRY, SIMULATOR), size=5)
+    keep_archive(checkout, base, (SIMULATOR,), size=1)
+    assert Build(checkout, (TENANTRY, SIMULATOR), no_engine, "amd64").built.archive == smaller
 
 
 def test_the_archive_of_former_inputs_is_not_used(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
