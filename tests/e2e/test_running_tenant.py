@@ -1,13 +1,29 @@
 """What a tenant's pod may do, how policy changes reach it, and what happens to streams when it leaves."""
 
+import json
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import openai
 import pytest
+from localcluster import release
+from localcluster.steps import StepLog
 
-from tests.e2e.world import ANSWER, HELLO, MODEL, Access, CommandError, World, namespace, simulated, tenant, until
+from tests.e2e.world import (
+    ANSWER,
+    HELLO,
+    MODEL,
+    SIMULATOR_URL,
+    Access,
+    CommandError,
+    World,
+    namespace,
+    simulated,
+    tenant,
+    until,
+)
 
 #: Seconds from the operator's write of a policy to the moment at which the running pod follows it.
 RELOAD = 2.0
@@ -98,6 +114,28 @@ def test_a_stream_goes_on_when_its_pod_is_asked_to_leave(world: World, acme: Acc
 
     until(replaced, "a new pod took over")
     until(lambda: asked(acme, MODEL) == ANSWER, "the new pod answers", pause=0.05)
+
+
+def test_the_upstream_gets_its_own_key_and_never_the_tenants(world: World, tmp_path: Path) -> None:
+    """A Tenant may come before its upstream's credentials: it says what it lacks, and goes on once they are there."""
+    own = {"name": "own", "baseURL": SIMULATOR_URL, "credentialsSecret": "upstream-of-e2e"}
+    with world.tenant("bearer", upstreams=[own]):
+        lacking = "--for=jsonpath={.status.conditions[?(@.type=='Stalled')].reason}=CredentialsNotFound"
+        world.kubectl("wait", lacking, "tenant/bearer", "--timeout=30s")
+        log = StepLog(tmp_path / "log")
+        release.store_credentials(world.target, "upstream-of-e2e", "sk-of-the-upstream", log)
+        try:
+            world.wait_ready("bearer")
+            access = world.access("bearer")
+            until(lambda: asked(access, MODEL) == ANSWER, "the endpoint answers", pause=0.05)
+            script = (
+                "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8080/simulator/stats').read().decode())"
+            )
+            seen = world.kubectl("exec", "--namespace=simulator", "deployment/simulator", "--", "python3", "-c", script)
+        finally:
+            world.kubectl("delete", "secret", "upstream-of-e2e", "--namespace=tenantry-system")
+    assert json.loads(seen)["last_request"]["headers"]["authorization"] == "Bearer sk-of-the-upstream"
+    assert access.key not in seen
 
 
 def asked(access: Access, model: str) -> str | None:
