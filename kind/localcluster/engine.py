@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from localcluster import debian, leftovers, network
+from localcluster import debian, kernellimits, leftovers, network
 from localcluster.cache import built_once, digest_of, locked
 from localcluster.machine import Machine, look, require_disk
 from localcluster.paths import Checkout
@@ -114,6 +114,7 @@ def ensure(checkout: Checkout, log: StepLog | None = None) -> Engine:
             if found.own:
                 facts = json.loads(Places.of(checkout).facts.read_text())
                 _set_rules(Places.of(checkout), Path(facts["prefix"]), ipaddress.IPv4Network(facts["subnet"]))
+                kernellimits.hold(checkout.id)
             if log:
                 log.note("our own, running" if found.own else "the one that answers")
             return found
@@ -195,6 +196,7 @@ def stop(checkout: Checkout) -> None:
     leftovers.delete_link(places.bridge)
     if places.facts.exists():
         _set_rules(places, Path(json.loads(places.facts.read_text())["prefix"]), None)
+    kernellimits.release(checkout.id)
     leftovers.remove_dir(places.top)
     leftovers.remove_dir(places.run)
 
@@ -231,6 +233,7 @@ def _start(checkout: Checkout, machine: Machine, prefix: Path, log: StepLog) -> 
             raise Refusal(f"our Docker engine does not start (its log: {places.top / 'dockerd.log'})", NO_ENGINE_REMEDY)
         time.sleep(0.05)
     _set_rules(places, prefix, subnet)
+    kernellimits.hold(checkout.id)
     log.note(f"our own, {subnet}")
     return _own_engine(places, prefix)
 
