@@ -17,6 +17,7 @@ What is decided:
 import logging
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from itertools import chain, islice
@@ -61,6 +62,17 @@ CREATE TABLE IF NOT EXISTS usage_events (
 #: Raised by one with every change of the schema; a file of a later version is refused and left as it is.
 SCHEMA_VERSION = 1
 
+#: What the values of a row can be at fault for; trying again does not help.
+_UNWRITABLE = (
+    OverflowError,
+    ValueError,
+    TypeError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+)
+
 _ROW = "(" + ",".join("?" * len(UsageEvent._fields)) + ")"
 
 log = logging.getLogger(__name__)
@@ -84,17 +96,22 @@ class SqliteLedger:
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._retry_seconds = 0.0
+        self._close_by = float("inf")
+        #: The writer has ended in a way that nobody foresaw.
+        self._broken = False
         #: Events committed, and batches that failed; read by the metrics.
         self.written = 0
         self.failures = 0
+        #: Events that no database would take; they are in the log.
+        self.unwritable = 0
         self._connection = _open(path)
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
     @property
     def accepting(self) -> bool:
-        """False while the queue is full."""
-        return len(self._queue) < self._limit
+        """False while the queue is full, and for ever if its writer has died."""
+        return len(self._queue) < self._limit and not self._broken
 
     @property
     def queued(self) -> int:
@@ -110,29 +127,47 @@ class SqliteLedger:
 
     def close(self, timeout_seconds: float = 10.0) -> int:
         """Write what is queued and stop. Returns how many events could not be written in time (0 is what one wants)."""
+        self._close_by = time.monotonic() + timeout_seconds
         self._closing.set()
         self._wake.set()
         self._thread.join(timeout_seconds)
         return len(self._queue)
 
     def _run(self) -> None:
+        orderly = False
+        try:
+            self._write_until_closed()
+            orderly = True
+        finally:
+            self._broken = not orderly
+
+    def _write_until_closed(self) -> None:
         while True:
             self._wake.wait()
-            self._closing.wait(self._retry_seconds or BATCH_SECONDS)
+            self._pause()
             self._wake.clear()
             while self._queue:
                 if not self._write_batch():
                     self._wake.set()
                     break
-            if self._closing.is_set() and (not self._queue or self._retry_seconds):
+            if self._closing.is_set() and (not self._queue or time.monotonic() > self._close_by):
                 break
         self._connection.close()
+
+    def _pause(self) -> None:
+        """Wait for company, or for the database to recover. A ledger that closes hurries, but tries to the end."""
+        if not self._closing.is_set():
+            self._closing.wait(self._retry_seconds or BATCH_SECONDS)
+        elif self._retry_seconds:
+            time.sleep(min(self._retry_seconds, 0.2))
 
     def _write_batch(self) -> bool:
         batch = list(islice(self._queue, BATCH_ROWS))
         try:
-            with self._connection:
-                _insert(self._connection, batch)
+            try:
+                self._insert(batch)
+            except _UNWRITABLE:
+                self._insert_each(batch)
         except sqlite3.Error as error:
             self.failures += 1
             self._retry_seconds = min(MAX_RETRY_SECONDS, max(0.1, self._retry_seconds * 2))
@@ -146,6 +181,19 @@ class SqliteLedger:
         self.written += len(batch)
         self._retry_seconds = 0.0
         return True
+
+    def _insert(self, batch: Sequence[UsageEvent]) -> None:
+        with self._connection:
+            _insert(self._connection, batch)
+
+    def _insert_each(self, batch: Sequence[UsageEvent]) -> None:
+        """One of them can never be written, and must not hold up the others: it goes to the log instead."""
+        for event in batch:
+            try:
+                self._insert([event])
+            except _UNWRITABLE as error:
+                self.unwritable += 1
+                log.error("ledger: an event cannot be written", extra={"reason": str(error), "event": event._asdict()})
 
 
 def _open(path: Path) -> sqlite3.Connection:

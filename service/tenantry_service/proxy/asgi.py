@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 from tenantry_service import errors
-from tenantry_service.proxy.messages import ClientHead, RequestHead
+from tenantry_service.proxy.messages import ClientHead, RequestHead, Timer
+from tenantry_service.proxy.patience import NEVER
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent, HTTPScope
@@ -31,11 +32,17 @@ class ClientSide(Protocol):
     def call_ended(self) -> None:
         """Nothing more will come of this call; write the output."""
 
+    def abort(self) -> None:
+        """Cut the connection."""
+
 
 class ControlCall:
     """One request of a control route. It takes a task; these are probes and scrapes."""
 
-    def __init__(self, app: "ASGI3Application", client: ClientSide, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, app: "ASGI3Application", client: ClientSide, loop: asyncio.AbstractEventLoop, body_seconds: float
+    ) -> None:
+        """``body_seconds``: how long the client may take to send its body."""
         self._app = app
         self._client = client
         self._loop = loop
@@ -45,6 +52,8 @@ class ControlCall:
         self._status = 500
         self._lines = b""
         self._answer: list[bytes] = []
+        #: When the body must have arrived (loop time).
+        self.deadline = loop.time() + body_seconds
 
     def request(self, head: RequestHead, body: Sequence[bytes], *, complete: bool) -> None:
         """The head has arrived, and what came of the body with it."""
@@ -63,12 +72,33 @@ class ControlCall:
 
     def body_end(self) -> None:
         """The request is complete."""
+        self.deadline = NEVER
         self._task = self._loop.create_task(self._run())
 
     def client_gone(self) -> None:
         """The client closed."""
         if self._task is not None:
             self._task.cancel()
+
+    def timer(self, timer: Timer) -> None:
+        """A client that reads nothing is cut off; all other timers end by themselves."""
+        if timer is Timer.CLIENT_STALLED:
+            self.client_gone()
+            self._client.abort()
+
+    def due(self) -> None:
+        """The body did not arrive in time."""
+        self.deadline = NEVER
+        body = errors.BODY_TIMEOUT.body()
+        head = ClientHead(errors.BODY_TIMEOUT.status, b"content-type: application/json\r\n", len(body))
+        self._client.send(head, body, last=True)
+        self._client.call_ended()
+
+    def pause(self) -> None:
+        """The answer is in one piece."""
+
+    def resume(self) -> None:
+        """The answer is in one piece."""
 
     async def _run(self) -> None:
         try:

@@ -24,11 +24,10 @@ from tenantry_service.proxy.messages import (
     Timer,
     ToClient,
 )
+from tenantry_service.proxy.patience import NEVER
 from tenantry_service.proxy.upstream import Handle
 
 log = logging.getLogger(__name__)
-
-NEVER = float("inf")
 
 
 class ClientSide(Protocol):

@@ -90,7 +90,7 @@ class Engine:
         if self.draining:
             reasons.append("draining")
         if not self.ledger.accepting:
-            reasons.append("the ledger's queue is full")
+            reasons.append("the ledger cannot take more events")
         return reasons
 
     def new_id(self) -> str:

@@ -164,6 +164,8 @@ class Exchange:
             return self._end(self._settle(NOTHING_USED))
         if self.state is not RESERVING:
             return ()
+        # The limiter has spoken: from here on nobody waits for it any more, whatever goes wrong.
+        self.state = CONNECTING
         if isinstance(decision, Unknown):
             return self._refuse(errors.LIMITS_UNKNOWN)
         if isinstance(decision, Refusal):

@@ -17,10 +17,11 @@ from tenantry_service import errors
 from tenantry_service.errors import ApiError
 from tenantry_service.proxy import framing
 from tenantry_service.proxy.asgi import ControlCall
-from tenantry_service.proxy.call import NEVER, Call
+from tenantry_service.proxy.call import Call
 from tenantry_service.proxy.engine import Engine
 from tenantry_service.proxy.incoming import Incoming, Requests
 from tenantry_service.proxy.messages import ClientHead, Timer
+from tenantry_service.proxy.patience import NEVER, Overdue, Patience
 
 #: Bytes a slow reader may leave unread before we stop reading the upstream. nginx buffers 8 x 8 KB, Envoy 1 MiB; with
 #: one more read of the upstream (256 KB at most) on top, 2,000 stalled streams cost 640 MB at the very worst.
@@ -34,10 +35,11 @@ HEAD_SECONDS = 15.0
 #: Seconds that an idle connection is kept. Longer than clients and load balancers keep theirs (SDK 5 s, AWS 60 s), so
 #: that they close first and never send into a closing one.
 KEEP_ALIVE_SECONDS = 75.0
-#: Seconds given to a client to read a last answer before its connection is closed.
-LINGER_SECONDS = 2.0
 #: Connections of clients; each costs some 10 KB.
 MAX_CONNECTIONS = 10_000
+#: Connections beyond those, for control routes only and for a second each: a full process is still alive, and says so.
+RESERVED_CONNECTIONS = 64
+RESERVED_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +73,8 @@ class ClientConnection(asyncio.Protocol):
         self._closing = False
         self._reading_paused = False
         self._write_paused = False
-        #: The deadline of the connection itself: head, keep-alive, a stalled reader, lingering.
-        self._deadline = NEVER
+        self._control_only = False
+        self._patience = Patience(self.engine.seconds[Timer.CLIENT_STALLED])
 
     # asyncio.Protocol: connection
 
@@ -83,8 +85,10 @@ class ClientConnection(asyncio.Protocol):
         self._server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn names its own classes only
         self.engine.connections.add(self)
         self.engine.telemetry.connections += 1
-        self._deadline = self._loop.time() + HEAD_SECONDS
-        if self.engine.telemetry.connections > MAX_CONNECTIONS:
+        over = self.engine.telemetry.connections - MAX_CONNECTIONS
+        self._control_only = over > 0
+        self._patience.send_by = self._loop.time() + (RESERVED_SECONDS if over > 0 else HEAD_SECONDS)
+        if over > RESERVED_CONNECTIONS:
             self._refuse_connection(errors.OVERLOADED)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -101,57 +105,64 @@ class ClientConnection(asyncio.Protocol):
         """uvicorn stops: close when the present answer is complete."""
         self._close_after = True
         if self._call is None:
-            self._transport.close()
+            self._linger()
 
     def drain_deadline(self) -> None:
         """End the present answer now."""
-        if isinstance(self._call, Call):
+        if self._call is not None:
             self._call.timer(Timer.DRAIN)
 
     def check(self, now: float) -> None:
         """Act on overdue timers."""
-        if now >= self._deadline:
-            self._deadline = NEVER
-            if self._write_paused and isinstance(self._call, Call):
-                self._call.timer(Timer.CLIENT_STALLED)
-            elif self._requests.in_head and self._call is None and not self._closing:
+        patience, call = self._patience, self._call
+        match patience.overdue(now, self._transport.get_write_buffer_size() if patience.watches_output else 0):
+            case Overdue.READ if call is not None:
+                call.timer(Timer.CLIENT_STALLED)
+            case Overdue.READ | Overdue.CLOSE:
+                self._transport.abort()
+            case Overdue.SEND if self._requests.in_head and call is None:
                 self._refuse_connection(errors.BODY_TIMEOUT)
-            else:
-                self._transport.abort() if self._closing else self._transport.close()
-        elif isinstance(self._call, Call) and now >= self._call.deadline:
-            self._call.due()
+            case Overdue.SEND:
+                self._linger()
+            case _:
+                if call is not None and now >= call.deadline:
+                    call.due()
 
     # asyncio.Protocol: flow
 
     def pause_writing(self) -> None:
         """The client reads too slowly."""
         self._write_paused = True
-        self._deadline = self._loop.time() + self.engine.seconds[Timer.CLIENT_STALLED]
-        if isinstance(self._call, Call):
+        self._patience.expect_reading(self._loop.time(), self._transport.get_write_buffer_size())
+        if self._call is not None:
             self._call.pause()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
         self._write_paused = False
-        self._deadline = NEVER
-        if isinstance(self._call, Call):
+        if self._closing:
+            return
+        self._patience.has_read()
+        if self._call is not None:
             self._call.resume()
+        elif self._answered:
+            self._advance()
 
     def data_received(self, data: bytes) -> None:
         """Parse; the callbacks below start what can be started."""
         if self._closing:
             return
         requests = self._requests
-        if self._active is None and not requests.in_head:
-            self._deadline = NEVER
+        had_begun = requests.in_head
         requests.feed(data)
         active = self._active
         if requests.error is not None:
             self._on_bad(requests.error, active)
         elif active is None:
-            if requests.in_head and self._deadline == NEVER:
+            if requests.in_head and not had_begun:
                 # Counted from its first byte: a head that comes in drops gets no more time.
-                self._deadline = self._loop.time() + HEAD_SECONDS
+                by = self._loop.time() + HEAD_SECONDS
+                self._patience.send_by = min(by, self._patience.send_by) if self._control_only else by
         elif not active.complete and self._call is None and not self._answered:
             self._start(active)
 
@@ -216,13 +227,16 @@ class ClientConnection(asyncio.Protocol):
     def _start(self, incoming: Incoming) -> None:
         self._active = incoming
         self._answered = self._replied = False
-        self._deadline = NEVER
+        self._patience.send_by = NEVER
         head, body = incoming.head, incoming.body
         incoming.body = []
         if head.path.startswith(b"/v1/") or head.path == b"/v1":
+            if self._control_only:
+                self._refuse_connection(errors.OVERLOADED)
+                return
             call: Call | ControlCall = Call(self.engine, self)
         else:
-            call = ControlCall(self._app, self, self._loop)
+            call = ControlCall(self._app, self, self._loop, self.engine.seconds[Timer.REQUEST_BODY])
         self._call = call
         call.request(head, body, complete=incoming.complete)
 
@@ -239,7 +253,7 @@ class ClientConnection(asyncio.Protocol):
             self._advance()
         else:
             active.discard = True
-            self._deadline = self._loop.time() + self.engine.seconds[Timer.REQUEST_BODY]
+            self._patience.send_by = self._loop.time() + self.engine.seconds[Timer.REQUEST_BODY]
             if self._close_after:
                 self._linger()
 
@@ -250,21 +264,29 @@ class ClientConnection(asyncio.Protocol):
         self._advancing = True
         try:
             while self._active is not None and self._active.complete and self._answered and not self._closing:
-                self._active = None
-                self._answered = False
-                if self._close_after:
+                if self._close_after or self._control_only:
                     self._linger()
-                elif self._queue and (self._queue[0].complete or self._requests.error is None):
-                    self._start(self._queue.popleft())
-                elif self._requests.error is not None:
-                    self._refuse_connection(self._requests.error)
+                elif self._write_paused:
+                    # Nobody would stop its upstream: the transport says only once that the client reads too slowly.
+                    return
                 else:
-                    self._deadline = self._loop.time() + KEEP_ALIVE_SECONDS
+                    self._active = None
+                    self._answered = False
+                    self._next()
         finally:
             self._advancing = False
         if self._reading_paused and not self._queue and not self._closing:
             self._reading_paused = False
             self._transport.resume_reading()
+
+    def _next(self) -> None:
+        error = self._requests.error
+        if self._queue and (self._queue[0].complete or error is None):
+            self._start(self._queue.popleft())
+        elif error is not None:
+            self._refuse_connection(error)
+        else:
+            self._patience.send_by = self.engine.now + KEEP_ALIVE_SECONDS
 
     # What a call writes.
 
@@ -335,9 +357,8 @@ class ClientConnection(asyncio.Protocol):
         if self._closing:
             return
         self._closing = True
-        self._deadline = self._loop.time() + LINGER_SECONDS
-        complete = self._requests.between
-        if complete or not self._transport.can_write_eof():
+        self._patience.expect_closing(self._loop.time(), self._transport.get_write_buffer_size())
+        if self._requests.between or not self._transport.can_write_eof():
             self._transport.close()
         else:
             self._transport.write_eof()

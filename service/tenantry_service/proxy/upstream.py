@@ -198,9 +198,15 @@ class Connection(asyncio.Protocol):
 
     # httptools
 
+    def on_message_begin(self) -> None:
+        """An answer begins; behind one that is complete, nobody asked for it."""
+        if self._ended:
+            self._reusable = False
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
-        self._headers.append((name.lower(), value))
+        """One header. Trailers are dropped (RFC 9110 6.5.1)."""
+        if self._head is None:
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is complete, unless it is an interim one (1xx)."""

@@ -15,6 +15,9 @@ from tenantry_service.pricing import Usage
 WHOLE_BYTES = 256 * 1024
 TAIL_BYTES = 16 * 1024
 
+#: No answer has more tokens than this, whatever it says; JSON's own integers end at 2^53, SQLite's at 2^63.
+MOST_TOKENS = 1_000_000_000
+
 Count = int | None
 
 #: msgspec knows no ``Raw | None``.
@@ -79,7 +82,7 @@ def parse(raw: bytes | Raw) -> Usage | None:
 
 
 def _count(value: Count) -> int:
-    return value if value is not None and value > 0 else 0
+    return 0 if value is None or value < 0 else min(value, MOST_TOKENS)
 
 
 class AnswerMeter:

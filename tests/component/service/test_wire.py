@@ -363,3 +363,64 @@ async def test_control_routes_answer_and_everything_else_is_not_found(running: S
     assert statuses(await running.raw(b"POST /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")) == [405]
     head = await running.raw(b"HEAD /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
     assert head.endswith(b"\r\n\r\n")
+
+
+CHUNKED = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n%btransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n"
+
+
+async def test_a_trailer_is_no_header(running: Service) -> None:
+    body = json.dumps({"model": "gpt-4o-mini", "messages": []}).encode()
+    answers = await running.raw(CHUNKED % (CLOSE, len(body), body) + AUTH + b"\r\n")
+    assert statuses(answers) == [401]
+    answers = await running.raw(CHUNKED % (AUTH + CLOSE, len(body), body) + b"x-injected: 1\r\n\r\n")
+    assert statuses(answers) == [200]
+    assert "x-injected" not in json.dumps(running.simulator.last_request)
+
+
+@pytest.mark.parametrize("endless", [b"x-trailer: 1\r\n", b"y" * 64])
+async def test_trailers_without_end_are_refused(running: Service, endless: bytes) -> None:
+    client = await connect(running)
+    client.writer.write(CHUNKED % (AUTH, 2, b"{}"))
+    for _ in range(20):
+        client.writer.write(endless * 1000)
+        await asyncio.sleep(0.01)
+    assert (await client.answer())[0] == 431
+
+
+@pytest.mark.parametrize("sent", [b"\r\n", b"POST /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n"])
+async def test_a_client_without_a_key_that_sends_half_of_nothing_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
+    async with service(tmp_path, SHORT) as running:
+        client = await connect(running)
+        client.writer.write(sent)
+        await asyncio.wait_for(client.reader.read(), 5)
+        await until(lambda: not running.engine.connections)
+
+
+async def test_a_full_process_still_answers_its_probes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 1)
+    async with service(tmp_path, SHORT) as running:
+        held = await connect(running)
+        await until(lambda: running.engine.connections)
+        assert statuses(await running.raw(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")) == [200]
+        assert statuses(await running.raw(MODELS)) == [503]
+        held.writer.close()
+
+
+async def test_a_request_behind_answers_that_nobody_reads_waits(running: Service) -> None:
+    padded = chat_request(extra=b"x-simulator-padding: 190000\r\n")
+    client = await connect(running, limit=4096)
+    asked = 0
+    paused = lambda: next(iter(running.engine.connections))._write_paused  # type: ignore[attr-defined]  # noqa: E731
+    while not paused():
+        client.writer.write(padded)
+        asked += 1
+        await asyncio.sleep(0.03)
+    client.writer.write(chat_request(extra=b"x-simulator-padding: 12345\r\n"))
+    await asyncio.sleep(0.2)
+    assert running.simulator.requests.total() == asked
+    for _ in range(asked):
+        await client.answer()
+    assert len((await client.answer())[2]) > 12_345

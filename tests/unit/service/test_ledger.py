@@ -1,6 +1,7 @@
 """The ledger in SQLite: every event once, whatever the disk does."""
 
 import sqlite3
+import threading
 import time
 from pathlib import Path
 
@@ -100,3 +101,45 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LedgerError, match="cannot be used as a ledger"):
         SqliteLedger(tmp_path / "file" / "ledger.sqlite")
+
+
+@pytest.mark.parametrize(
+    "bad", [{"input_tokens": 2**63}, {"requested_model": "\ud800"}, {"nano_usd": {}}, {"tenant": None}]
+)
+def test_an_event_that_no_database_takes_holds_up_no_other(tmp_path: Path, bad: dict[str, object]) -> None:
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    for one in (event(1), event(2)._replace(**bad), event(3)):  # type: ignore[arg-type]
+        ledger.append(one)
+    assert ledger.close() == 0
+    assert ledger.unwritable == 1
+    assert ids(tmp_path / "ledger.sqlite") == {"req_1", "req_3"}
+
+
+def test_closing_goes_on_trying_for_as_long_as_it_may(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = SqliteLedger(path)
+    ledger._connection.execute("PRAGMA busy_timeout=1")
+    blocker = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    blocker.execute("BEGIN EXCLUSIVE")
+    ledger.append(event(1))
+    while not ledger.failures:
+        time.sleep(0.01)
+    release = threading.Timer(0.5, lambda: blocker.execute("COMMIT"))
+    release.start()
+    assert ledger.close() == 0
+    release.join()
+    blocker.close()
+    assert ids(path) == {"req_1"}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_writer_that_dies_closes_the_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(_: object) -> bool:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(SqliteLedger, "_write_batch", die)
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    ledger.append(event(1))
+    ledger._thread.join(5)
+    assert not ledger.accepting
+    assert ledger.close() == 1

@@ -33,6 +33,7 @@ RESPONSES = {
         ({"prompt_tokens": 8, "total_tokens": 8}, Usage(8)),
         ({"prompt_tokens": 8, "completion_tokens": None, "prompt_tokens_details": None}, Usage(8)),
         ({"prompt_tokens": -5, "completion_tokens": 1}, Usage(0, 1)),
+        ({"prompt_tokens": 10**19, "completion_tokens": 1}, Usage(usage.MOST_TOKENS, 1)),
         ({}, None),
         ({"type": "duration", "seconds": 3}, None),
         ({"prompt_tokens": "many"}, None),
