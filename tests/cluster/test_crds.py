@@ -74,6 +74,15 @@ def test_a_tenant_with_every_field_is_accepted(apply: Apply) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_ends_of_every_range_are_accepted(apply: Apply) -> None:
+    least = {"requests": {"cpu": "1m", "memory": "16Mi"}, "limits": {"cpu": "1m", "memory": 16 * 2**20}}
+    most = {"requests": {"cpu": 1000, "memory": "1Ti"}, "limits": {"cpu": "1000000m", "memory": "1024Gi"}}
+    for port, resources in (("1", least), ("65535", most)):
+        upstream = {"name": "a", "baseURL": f"http://a.b.svc.cluster.local:{port}/v1"}
+        done = apply({"tier": "trial", "upstreams": [upstream], "resources": resources})
+        assert done.returncode == 0, done.stderr
+
+
 def test_a_name_of_forty_characters_is_accepted(apply: Apply) -> None:
     assert apply({"tier": "trial"}, name="a" * 40).returncode == 0
 
@@ -104,7 +113,34 @@ def test_a_name_of_forty_characters_is_accepted(apply: Apply) -> None:
         ({"keys": [{"name": "a", "expiresAt": "tomorrow"}]}, "spec.keys[0].expiresAt", "must be of type date-time"),
         ({"upstreams": [{"name": "a", "baseURL": "ftp://x"}]}, "spec.upstreams[0].baseURL", "http or https URL"),
         ({"resources": {"requests": {"cpu": -1}}}, "spec.resources.requests.cpu", "Kubernetes quantity"),
+        ({"upstreams": [{"name": "a", "baseURL": "https://x:65536/v1"}]}, "spec.upstreams[0].baseURL", "1 to 65535"),
+        ({"upstreams": [{"name": "a", "baseURL": "https://x:0/v1"}]}, "spec.upstreams[0].baseURL", "1 to 65535"),
+        ({"upstreams": [{"name": "a", "baseURL": "http://x..svc"}]}, "spec.upstreams[0].baseURL", "http or https URL"),
         ({"resources": {"limits": {"memory": "5X"}}}, "spec.resources.limits.memory", "Kubernetes quantity"),
+        ({"resources": {"limits": {"memory": "2Ti"}}}, "spec.resources.limits.memory", "from 16Mi to 1Ti"),
+        ({"resources": {"limits": {"memory": "1500m"}}}, "spec.resources.limits.memory", "from 16Mi to 1Ti"),
+        ({"resources": {"requests": {"cpu": 10**13}}}, "spec.resources.requests.cpu", "from 1m to 1000"),
+        ({"resources": {"requests": {"cpu": "1001"}}}, "spec.resources.requests.cpu", "from 1m to 1000"),
+        (
+            {"resources": {"requests": {"cpu": 2, "memory": "64Mi"}, "limits": {"cpu": "1500m", "memory": "64Mi"}}},
+            "spec.resources.requests.cpu",
+            "must not be greater than limits.cpu",
+        ),
+        (
+            {"resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "1000Mi"}}},
+            "spec.resources.requests.memory",
+            "must not be greater than limits.memory",
+        ),
+        (
+            {"owners": [{"kind": "ServiceAccount", "name": "Not One", "namespace": "n"}]},
+            "spec.owners[0].name",
+            "name of a ServiceAccount",
+        ),
+        (
+            {"owners": [{"kind": "ServiceAccount", "name": "ci", "namespace": "Not One"}]},
+            "spec.owners[0].namespace",
+            "name of a namespace",
+        ),
         ({"exposure": {"hostnames": ["Not a host"]}}, "spec.exposure.hostnames[0]", "must be a host name"),
         ({"exposure": {"nodePort": 80}}, "spec.exposure.nodePort", "greater than or equal to 30000"),
         ({"models": {"aliases": {"": "x"}}}, "spec.models.aliases", "each name must have 1 to 128"),

@@ -37,7 +37,14 @@ from tenantry_operator.api.traffic import (
     Upstream,
     WhenUnavailable,
 )
-from tenantry_operator.api.units import canonical_quantity, parse_duration, parse_usd
+from tenantry_operator.api.units import (
+    CPU_RANGE,
+    MEMORY_RANGE,
+    canonical_quantity,
+    parse_duration,
+    parse_quantity,
+    parse_usd,
+)
 
 S = TypeVar("S", bound=Struct)
 
@@ -216,18 +223,34 @@ def _resources(resources: Resources | None) -> ResolvedResources:
     assert resources is not None
     assert resources.requests is not None
     assert resources.limits is not None
-    cpu_limit = resources.limits.cpu
+    cpu_request = _quantity("requests.cpu", resources.requests.cpu, CPU_RANGE)
+    memory_request = _quantity("requests.memory", resources.requests.memory, MEMORY_RANGE)
+    memory_limit = _quantity("limits.memory", resources.limits.memory, MEMORY_RANGE)
+    cpu_limit = None
+    if resources.limits.cpu is not None:
+        cpu_limit = _quantity("limits.cpu", resources.limits.cpu, CPU_RANGE)
+        _not_above("cpu", cpu_request, cpu_limit)
+    _not_above("memory", memory_request, memory_limit)
     return ResolvedResources(
-        cpu_request=_quantity(resources.requests.cpu),
-        memory_request=_quantity(resources.requests.memory),
-        cpu_limit=None if cpu_limit is None else canonical_quantity(cpu_limit),
-        memory_limit=_quantity(resources.limits.memory),
+        cpu_request=cpu_request, memory_request=memory_request, cpu_limit=cpu_limit, memory_limit=memory_limit
     )
 
 
-def _quantity(quantity: str | int | None) -> str:
+def _quantity(field: str, quantity: str | int | None, between: tuple[str, str]) -> str:
     assert quantity is not None
+    least, most = (parse_quantity(end) for end in between)
+    if not least <= parse_quantity(quantity) <= most:
+        raise FieldError(f"spec.resources.{field}", f"is {quantity} and must be from {between[0]} to {between[1]}")
     return canonical_quantity(quantity)
+
+
+def _not_above(resource: str, request: str, limit: str) -> None:
+    if parse_quantity(request) > parse_quantity(limit):
+        raise FieldError(
+            f"spec.resources.requests.{resource}",
+            f"is {request} and limits.{resource} {limit} once the tier's defaults are in:"
+            " lower the one or raise the other",
+        )
 
 
 def _autoscaling(autoscaling: Autoscaling | None) -> ResolvedAutoscaling:

@@ -23,6 +23,28 @@ class Rule(NamedTuple):
     field_path: str | None = None
 
 
+def within(field: str, least: str, most: str) -> Rule:
+    """A quantity between two others, both included. What is no quantity at all is another rule's business."""
+    amount = f"string(self.{field})"
+    return Rule(
+        f"!has(self.{field}) || !isQuantity({amount}) || (quantity({amount}).compareTo(quantity('{least}')) >= 0"
+        f" && quantity({amount}).compareTo(quantity('{most}')) <= 0)",
+        f"must be from {least} to {most}",
+        f".{field}",
+    )
+
+
+def at_most(lower: str, upper: str, field: str) -> Rule:
+    """A quantity of one object that must not exceed the one of the same name in another, where both are given."""
+    given = " && ".join(f"has(self.{part}) && has(self.{part}.{field})" for part in (lower, upper))
+    low, high = (f"string(self.{part}.{field})" for part in (lower, upper))
+    return Rule(
+        f"!({given}) || !isQuantity({low}) || !isQuantity({high}) || quantity({low}).compareTo(quantity({high})) <= 0",
+        f"must not be greater than {upper}.{field}: lower the one or raise the other",
+        f".{lower}.{field}",
+    )
+
+
 def text(
     description: str, *, max_length: int, min_length: int = 0, pattern: str | None = None, remedy: str | None = None
 ) -> Meta:

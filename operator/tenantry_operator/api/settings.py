@@ -4,14 +4,32 @@ Every field is optional, so that "not said" can be told from "said": see ``resol
 Lists and strings have bounds throughout; the API server estimates the cost of CEL rules by them.
 """
 
+import json
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from msgspec import Struct
 
-from tenantry_operator.api.rules import Rule, about, number, sequence, text
+from tenantry_operator.api.rules import (
+    DNS_LABEL,
+    DNS_NAME,
+    Rule,
+    about,
+    at_most,
+    number,
+    sequence,
+    text,
+    within,
+)
 from tenantry_operator.api.traffic import Budget, Key, Limits, Models, Upstream
-from tenantry_operator.api.units import DURATION_PATTERN, DURATION_REMEDY, QUANTITY_PATTERN, QUANTITY_REMEDY
+from tenantry_operator.api.units import (
+    CPU_RANGE,
+    DURATION_PATTERN,
+    DURATION_REMEDY,
+    MEMORY_RANGE,
+    QUANTITY_PATTERN,
+    QUANTITY_REMEDY,
+)
 
 HOSTNAME = r"([-a-z0-9]|\{tenant\})+(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+"
 
@@ -54,15 +72,26 @@ class Owner(Struct, frozen=True, kw_only=True, rename="camel"):
 
     kind: Annotated[OwnerKind, about("User, Group or ServiceAccount.")]
     name: Annotated[str, text("The name that the API server knows the owner by.", min_length=1, max_length=253)]
-    namespace: Annotated[str, text("The namespace of a ServiceAccount; empty for users and groups.", max_length=63)] = (
-        ""
-    )
+    namespace: Annotated[
+        str,
+        text(
+            "The namespace of a ServiceAccount; empty for users and groups.",
+            max_length=63,
+            pattern=f"({DNS_LABEL})?",
+            remedy="must be the name of a namespace, as `kubectl get namespaces` prints it",
+        ),
+    ] = ""
 
     rules: ClassVar = (
         Rule(
             "(self.kind == 'ServiceAccount') == (has(self.namespace) && self.namespace != '')",
             "is required when kind is ServiceAccount, and has to be left out for User and Group",
             ".namespace",
+        ),
+        Rule(
+            f"self.kind != 'ServiceAccount' || self.name.matches({json.dumps(f'^(?:{DNS_NAME})$')})",
+            "must be the name of a ServiceAccount, as `kubectl get serviceaccounts` prints it",
+            ".name",
         ),
     )
 
@@ -72,6 +101,8 @@ class ResourceRequests(Struct, frozen=True, kw_only=True, rename="camel"):
 
     cpu: Annotated[Quantity, about("CPU of one pod. Default: 100m.")] | None = None
     memory: Annotated[Quantity, about("Memory of one pod. Default: 96Mi.")] | None = None
+
+    rules: ClassVar = (within("cpu", *CPU_RANGE), within("memory", *MEMORY_RANGE))
 
 
 class ResourceLimits(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -86,12 +117,19 @@ class ResourceLimits(Struct, frozen=True, kw_only=True, rename="camel"):
     ) = None
     memory: Annotated[Quantity, about("Most memory of one pod. Default: 256Mi.")] | None = None
 
+    rules: ClassVar = (within("cpu", *CPU_RANGE), within("memory", *MEMORY_RANGE))
+
 
 class Resources(Struct, frozen=True, kw_only=True, rename="camel"):
     """What one pod needs."""
 
     requests: Annotated[ResourceRequests, about("What the scheduler sets aside for one pod.")] | None = None
     limits: Annotated[ResourceLimits, about("What one pod may use at most.")] | None = None
+
+    rules: ClassVar = (
+        at_most("requests", "limits", "cpu"),
+        at_most("requests", "limits", "memory"),
+    )
 
 
 class Autoscaling(Struct, frozen=True, kw_only=True, rename="camel"):

@@ -22,8 +22,21 @@ from tenantry_operator.api.rules import (
 )
 from tenantry_operator.api.units import DURATION_PATTERN, DURATION_REMEDY, USD_PATTERN, USD_REMEDY
 
-MODEL_GLOB = r"[A-Za-z0-9_.:/@*?+-]+"
-MODEL_GLOB_REMEDY = 'must be a model name, with "*" for any characters and "?" for one, for example "gpt-4o*"'
+ModelGlob = Annotated[
+    str,
+    text(
+        "A model name, or a pattern of names.",
+        min_length=1,
+        max_length=128,
+        pattern=r"[A-Za-z0-9_.:/@*?+-]+",
+        remedy='must be a model name, with "*" for any characters and "?" for one, for example "gpt-4o*"',
+    ),
+]
+
+#: A host of labels as RFC 1123 has them, a port that exists, so that every reader of the URL takes it, and a path.
+_HOST_LABEL = r"[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?"
+_PORT = r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
+BASE_URL = rf"https?://{_HOST_LABEL}(\.{_HOST_LABEL})*(:({_PORT}))?(/[-A-Za-z0-9._~/%]*)?"
 
 
 class WhenUnavailable(StrEnum):
@@ -129,19 +142,7 @@ class Models(Struct, frozen=True, kw_only=True, rename="camel"):
 
     allow: (
         Annotated[
-            tuple[
-                Annotated[
-                    str,
-                    text(
-                        "A model name, or a pattern of names.",
-                        min_length=1,
-                        max_length=128,
-                        pattern=MODEL_GLOB,
-                        remedy=MODEL_GLOB_REMEDY,
-                    ),
-                ],
-                ...,
-            ],
+            tuple[ModelGlob, ...],
             sequence("Models that may be called, by name or pattern. Default: all.", max_length=64, unique=True),
         ]
         | None
@@ -178,8 +179,9 @@ class Upstream(Struct, frozen=True, kw_only=True, rename="camel"):
             "Where its OpenAI-compatible API begins, with the version: https://api.openai.com/v1.",
             min_length=1,
             max_length=512,
-            pattern=r"https?://[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[-A-Za-z0-9._~/%]*)?",
-            remedy='must be an http or https URL without user, query or fragment, for example "https://api.openai.com/v1"',
+            pattern=BASE_URL,
+            remedy="must be an http or https URL of a host, a port from 1 to 65535 if any, and a path, without user,"
+            ' query or fragment: for example "https://api.openai.com/v1"',
         ),
     ] = field(name="baseURL")
     credentials_secret: (
@@ -198,18 +200,6 @@ class Upstream(Struct, frozen=True, kw_only=True, rename="camel"):
     ) = None
     priority: Annotated[int, number("Lower is tried first; equal ones share the requests.", ge=0, le=100)] = 0
     models: Annotated[
-        tuple[
-            Annotated[
-                str,
-                text(
-                    "A model name, or a pattern of names.",
-                    min_length=1,
-                    max_length=128,
-                    pattern=MODEL_GLOB,
-                    remedy=MODEL_GLOB_REMEDY,
-                ),
-            ],
-            ...,
-        ],
+        tuple[ModelGlob, ...],
         sequence("Models that this upstream serves, by name or pattern. Default: all.", max_length=64),
     ] = ()

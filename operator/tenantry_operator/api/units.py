@@ -20,6 +20,11 @@ DURATION_REMEDY = 'must be a duration in hours, minutes and seconds, for example
 QUANTITY_PATTERN = r"[0-9]{1,12}(\.[0-9]{1,3})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?"
 QUANTITY_REMEDY = 'must be a Kubernetes quantity, for example "250m" for CPU or "128Mi" for memory'
 
+#: What one pod may ask for, both ends included. A process with our dependencies does not start in less memory; the most
+#: is beyond any node, and a quota of 1,001 such pods still fits the 64-bit integers of the chart's arithmetic.
+CPU_RANGE = ("1m", "1000")
+MEMORY_RANGE = ("16Mi", "1Ti")
+
 _SUFFIX_MILLI = {
     "": 1_000,
     "m": 1,
@@ -63,6 +68,8 @@ def parse_duration(duration: str) -> int:
 
 def parse_quantity(quantity: str | int) -> int:
     """A Kubernetes quantity to thousandths of its base unit, rounded up: ``"250m"`` is 250, ``1`` is 1_000."""
+    if isinstance(quantity, int) and quantity >= 0:
+        return quantity * 1_000
     match = re.fullmatch(QUANTITY_PATTERN, str(quantity))
     if match is None:
         raise ValueError(f"{quantity!r} {QUANTITY_REMEDY}")

@@ -29,6 +29,10 @@ def test_a_tenant_is_read_with_what_is_not_ours_left_out() -> None:
         ({}, "spec"),
         ({"tier": "t", "limits": {"requestsPerMinute": 0}}, "spec.limits.requestsPerMinute"),
         ({"tier": "t", "upstreams": [{"name": "a", "baseURL": "https://a/v1"}, {"name": "b"}]}, "spec.upstreams[1]"),
+        *(
+            ({"tier": "t", "upstreams": [{"name": "a", "baseURL": url}]}, "spec.upstreams[0].baseURL")
+            for url in ("https://x:99999/v1", "https://x:65536", "https://x:0", "http://x..svc/v1", "https://a@b/v1")
+        ),
         ({"tier": "t", "budget": {"amount": "-1"}}, "spec.budget.amount"),
         ({"tier": "t", "keys": [{"name": "a", "expiresAt": "tomorrow"}]}, "spec.keys[0].expiresAt"),
     ],

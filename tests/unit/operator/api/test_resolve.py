@@ -70,13 +70,40 @@ def test_a_tiers_host_names_carry_the_tenants_name() -> None:
 
 
 def test_quantities_are_spelled_as_the_api_server_stores_them() -> None:
-    spec = resolved({"resources": {"requests": {"cpu": 1, "memory": "1024Mi"}, "limits": {"cpu": "2000m"}}})
+    spec = resolved(
+        {"resources": {"requests": {"cpu": 1, "memory": "1024Mi"}, "limits": {"cpu": "2000m", "memory": "1Gi"}}}
+    )
     assert (spec.resources.cpu_request, spec.resources.memory_request, spec.resources.cpu_limit) == ("1", "1Gi", "2")
 
 
 def test_replicas_of_tenant_and_tier_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(FieldError, match=r"spec\.autoscaling\.minReplicas: is 3 and maxReplicas 2"):
         resolved({"autoscaling": {"minReplicas": 3}}, {"autoscaling": {"maxReplicas": 2}})
+
+
+@pytest.mark.parametrize(
+    ("tenant", "tier", "field", "problem"),
+    [
+        ({"requests": {"memory": "512Mi"}}, {}, "requests.memory", "is 512Mi and limits.memory 256Mi"),
+        ({"requests": {"cpu": 2}}, {"limits": {"cpu": "1500m"}}, "requests.cpu", "is 2 and limits.cpu 1500m"),
+        ({"requests": {"cpu": 10**13}}, {}, "requests.cpu", "from 1m to 1000"),
+        ({}, {"limits": {"cpu": "0"}}, "limits.cpu", "from 1m to 1000"),
+        ({}, {"limits": {"memory": "2Ti"}}, "limits.memory", "from 16Mi to 1Ti"),
+        ({"requests": {"memory": "1Mi"}}, {}, "requests.memory", "from 16Mi to 1Ti"),
+    ],
+)
+def test_resources_that_no_pod_can_have_are_refused_by_field(
+    tenant: dict[str, object], tier: dict[str, object], field: str, problem: str
+) -> None:
+    with pytest.raises(FieldError) as caught:
+        resolved({"resources": tenant}, {"resources": tier})
+    assert caught.value.field == f"spec.resources.{field}"
+    assert problem in caught.value.problem
+
+
+def test_a_request_may_equal_its_limit() -> None:
+    spec = resolved({"resources": {"requests": {"memory": "1Gi"}}}, {"resources": {"limits": {"memory": "1024Mi"}}})
+    assert spec.resources.memory_request == spec.resources.memory_limit == "1Gi"
 
 
 def test_a_tenant_without_any_upstream_is_refused() -> None:

@@ -86,6 +86,7 @@ def test_canonical_quantities_keep_their_value(number: int, suffix: str) -> None
         ("1536Mi", "1536Mi"),
         ("1000M", "1G"),
         ("0.5Gi", "512Mi"),
+        (2**40, "1099511627776"),
     ],
 )
 def test_canonical_quantities_are_those_of_the_api_server(text: str | int, canonical: str) -> None:
