@@ -155,6 +155,7 @@ async def _lead(
             queue.add(tenant, lane)
 
     resync = Resync(client, live, notify, platform_namespace=platform.namespace)
+    intake.relisted = resync.soon
 
     async def read_and_work() -> None:
         await resync.everything()  # before anybody is judged: what is not read yet would look like drift

@@ -12,7 +12,7 @@ from tenantry_operator import logs, metrics
 from tenantry_operator.api.conditions import ConditionType, Reason
 from tenantry_operator.api.meta import API_VERSION, FINALIZER, GROUP, VERSION, namespace_of
 from tenantry_operator.api.resolve import ResolvedSpec
-from tenantry_operator.api.tenant import Tenant
+from tenantry_operator.api.tenant import Tenant, TenantStatus
 from tenantry_operator.apply import applyset, keys, pods
 from tenantry_operator.apply import namespace as namespaces
 from tenantry_operator.apply.kinds import GROUP_KINDS
@@ -307,10 +307,16 @@ class Reconciler:
         except errors.NotFound:
             return record  # deleted meanwhile; nobody is left to tell
         fresh = self._taken(raw)
+        self._measure(record, status)
         for condition in plan_status.turned(record.status, status):
             note = condition.message or condition.reason
             await self._record(facts, condition.reason, note, warning=condition.type != ConditionType.READY)
         return fresh
+
+    def _measure(self, before: TenantRecord, after: TenantStatus) -> None:
+        created = before.meta.creation_timestamp
+        if created is not None and plan_status.first_ready(before.status, after):
+            metrics.READY_SECONDS.observe((self._now() - created).total_seconds())
 
     def _taken(self, raw: dict[str, object]) -> TenantRecord:
         record = read_tenant(raw)

@@ -28,6 +28,10 @@ T = TypeVar("T")
 
 #: Seconds between two complete lists, each ± 20 % so that two operators of two clusters do not beat in time.
 PERIOD = 600.0
+#: Seconds from the first sign of a watch's new list until we read our own: its other kinds follow within a moment.
+SETTLE = 3.0
+#: Seconds after the start for one more look, for kinds whose last object went before their watch began.
+LATE = 30.0
 #: Seconds over which the tenants are spread when all of them are to be looked at.
 SPREAD = 300.0
 
@@ -53,6 +57,11 @@ class Resync:
     def __init__(self, client: Client, live: Live, notify: Notify, *, platform_namespace: str) -> None:
         self._client, self._live, self._notify = client, live, notify
         self._platform_namespace = platform_namespace
+        self._wanted = asyncio.Event()
+
+    def soon(self) -> None:
+        """A watch has begun with a new list: whatever went away before that, it will never tell. Read everything."""
+        self._wanted.set()
 
     async def everything(self) -> None:
         """Read all kinds, children first: a Tenant must not be judged by children that are not read yet."""
@@ -60,15 +69,34 @@ class Resync:
         await self._tenants()
 
     async def forever(self) -> None:
-        """Once more each period, and each tenant once per period even if nothing was news. Runs until cancelled."""
+        """Once the watches have begun, when one begins anew, and each period. Runs until cancelled."""
+        self.soon()
+        pause = LATE
         while True:
-            await asyncio.sleep(PERIOD * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+            asked = await self._asked_within(pause)
             try:
                 await self.everything()
             except KubeError as error:
                 log.warning("resync put off: %s", error)
-            for name in self._live.tenants:
-                self._notify(name, Lane.RESYNC, random.uniform(0, SPREAD))  # noqa: S311
+                asked = True
+            if not asked:
+                self._spread_all()
+                pause = PERIOD * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+
+    async def _asked_within(self, pause: float) -> bool:
+        try:
+            async with asyncio.timeout(pause):
+                await self._wanted.wait()
+        except TimeoutError:
+            return False
+        await asyncio.sleep(SETTLE)
+        self._wanted.clear()
+        return True
+
+    def _spread_all(self) -> None:
+        """Each tenant is looked at now and then even if nothing was news: for what is neither watched nor listed."""
+        for name in self._live.tenants:
+            self._notify(name, Lane.RESYNC, random.uniform(0, SPREAD))  # noqa: S311
 
     async def _children(self, resource: Resource) -> None:
         into: type[LiveObject | LiveDeployment] = LiveDeployment if resource is DEPLOYMENTS else LiveObject

@@ -38,6 +38,7 @@ class Intake:
 
     live: Live
     queue: WorkQueue
+    relisted: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
     _last: float = field(init=False)
 
@@ -92,9 +93,11 @@ class Intake:
                 self.queue.add(seen.tenant, Lane.DELETION)
         return news
 
-    def heard(self, kind: str, news: bool) -> None:
-        """Note that the streams are alive."""
+    def heard(self, kind: str, news: bool, *, listed: bool) -> None:
+        """Note that the streams are alive, and that one of them has begun with a new list."""
         self._last = self.clock()
+        if listed:
+            self.relisted()
         metrics.WATCH_EVENTS.labels(kind, "yes" if news else "no").inc()
 
     def _fan_out(self, tenants: list[str]) -> None:
@@ -107,7 +110,8 @@ def _subscribe(
 ) -> None:
     @kopf.on.event(resource.group, resource.version, resource.plural, registry=registry, id=resource.plural)
     async def on_event(event: kopf.RawEvent, **_: object) -> None:
-        intake.heard(resource.kind, take(event["type"] == "DELETED", event["object"]))
+        news = take(event["type"] == "DELETED", event["object"])
+        intake.heard(resource.kind, news, listed=event["type"] is None)
 
 
 def _login(registry: kopf.OperatorRegistry, access: Access) -> None:

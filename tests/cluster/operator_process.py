@@ -326,7 +326,8 @@ class Proxy:
         self._source = kubeconfig
         self.ready = threading.Event()
         self.writes: list[tuple[str, str, int]] = []
-        self.kill_after = 0
+        self.kills = 0
+        self._kill_after = 0
         self.victim: Operator | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
@@ -353,7 +354,7 @@ class Proxy:
                 body = await request.read()
                 timeout = aiohttp.ClientTimeout(total=None)
                 async with session.request(
-                    request.method, url, data=body, headers=headers, timeout=timeout
+                    request.method, url, data=body or None, headers=headers, timeout=timeout
                 ) as upstream:
                     self._note(request.method, request.path, upstream.status)
                     answer = web.StreamResponse(status=upstream.status)
@@ -367,14 +368,14 @@ class Proxy:
 
             app = web.Application(client_max_size=1 << 24)
             app.router.add_route("*", "/{path:.*}", handle)
-            runner = web.AppRunner(app, access_log=None)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
             await runner.setup()
             site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()
             self._write_kubeconfig(runner.addresses[0][1])
             self.ready.set()
             await self._stopping.wait()
-            await asyncio.wait_for(runner.cleanup(), 5)
+            await runner.cleanup()
 
     def _write_kubeconfig(self, port: int) -> None:
         document = {
@@ -385,11 +386,17 @@ class Proxy:
         }
         self.kubeconfig.write_text(yaml.safe_dump(document))
 
+    def kill_after_writes(self, number: int) -> None:
+        """Forget what was written so far, and kill the victim after that many writes from now; 0: never."""
+        self.writes.clear()
+        self.kills, self._kill_after = 0, number
+
     def _note(self, method: str, path: str, status: int) -> None:
         if method == "GET" or "/leases" in path:
             return
         self.writes.append((method, path, status))
-        if self.victim is not None and len(self.writes) == self.kill_after:
+        if self.victim is not None and self._kill_after and len(self.writes) == self._kill_after:
+            self.kills += 1
             os.kill(self.victim.process.pid, signal.SIGKILL)
 
 

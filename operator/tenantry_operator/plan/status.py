@@ -112,6 +112,15 @@ def _judged(history: tuple[Revision, ...], state: State) -> tuple[Revision, ...]
     return (replace(history[0], outcome=outcome), *history[1:])
 
 
+def first_ready(old: TenantStatus, new: TenantStatus) -> bool:
+    """Whether the Tenant has become Ready for the first time in its life."""
+    return old.applied is not None and old.applied.revision == 1 and _was_ready(new) and not _was_ready(old)
+
+
+def _was_ready(status: TenantStatus) -> bool:
+    return any(entry.outcome is Outcome.READY for entry in status.history)
+
+
 def turned(old: TenantStatus, new: TenantStatus) -> list[Condition]:
     """The conditions whose status changed, or that give a new reason while they warn: what deserves an Event."""
     before = {condition.type: condition for condition in old.conditions}

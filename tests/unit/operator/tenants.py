@@ -6,14 +6,14 @@ from msgspec.structs import replace
 from tenantry_operator.api.conditions import Reason
 from tenantry_operator.api.decode import decode_tenant, decode_tier
 from tenantry_operator.api.meta import FINALIZER
-from tenantry_operator.api.tenant import Applied, Tenant, TenantStatus
+from tenantry_operator.api.tenant import Tenant, TenantStatus
 from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.apply.kinds import GROUP_KINDS
 from tenantry_operator.plan import names
 from tenantry_operator.plan.assess import Assessment, Facts, State, assess, set_fingerprint
 from tenantry_operator.plan.desired import IssuedKey, Platform
 from tenantry_operator.plan.observed import Child, Ref, Workload
-from tenantry_operator.plan.status import report
+from tenantry_operator.plan.status import applied, report
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 UID = "11111111-2222-3333-4444-555555555555"
@@ -80,8 +80,7 @@ def settled(**facts: object) -> Facts:
         keys=(KEY,),
         digest=DIGEST,
     )
-    applied = Applied(digest=DIGEST, chart="tenant-0.1.0", revision=1, fingerprint=set_fingerprint(seen))
     begun = report(seen, Assessment(state=State.UNSEEN, reason=Reason.PROGRESSING), PLATFORM, NOW)
-    seen = replace(seen, status=replace(begun, applied=applied))
+    seen = replace(seen, status=applied(begun, DIGEST, "tenant-0.1.0", set_fingerprint(seen), NOW))
     seen = replace(seen, status=report(seen, assess(seen, GROUP_KINDS), PLATFORM, NOW))
     return replace(seen, **facts)

@@ -8,7 +8,7 @@ from tenantry_operator.api.conditions import Condition, ConditionStatus, Reason
 from tenantry_operator.api.tenant import HISTORY_LENGTH, Outcome, TenantStatus
 from tenantry_operator.apply.kinds import GROUP_KINDS
 from tenantry_operator.plan.assess import Assessment, Facts, Failure, State, assess, failed
-from tenantry_operator.plan.status import applied, report, turned, verdicts
+from tenantry_operator.plan.status import applied, first_ready, report, turned, verdicts
 
 from tests.unit.operator.tenants import NOW, PLATFORM, new_facts, settled, tenant, workload
 
@@ -172,3 +172,12 @@ def test_events_are_for_transitions_that_somebody_wants_to_hear_of() -> None:
     assert [each.type for each in turned(ready, blocked)] == ["Ready", "Stalled"]
     assert [each.type for each in turned(blocked, ready)] == ["Ready"]
     assert turned(ready, ready) == []
+
+
+def test_becoming_ready_for_the_first_time_happens_once() -> None:
+    ready = settled().status
+    begun = replace(ready, history=(replace(ready.history[0], outcome=Outcome.APPLIED),)) if ready.history else None
+    assert begun is not None
+    assert first_ready(begun, ready)
+    assert not first_ready(ready, ready)
+    assert not first_ready(begun, begun)

@@ -112,5 +112,14 @@ def test_any_event_shows_that_the_streams_are_alive() -> None:
     taken = Intake(Live(), Recorder(), clock=lambda: now[0])
     now[0] = 50.0
     assert taken.age() == 50.0
-    taken.heard("Lease", False)
+    taken.heard("Lease", False, listed=False)
     assert taken.age() == 0.0
+
+
+def test_a_stream_that_begins_anew_asks_for_complete_lists() -> None:
+    asked: list[bool] = []
+    taken = Intake(Live(), Recorder(), relisted=lambda: asked.append(True))
+    taken.heard("Tenant", False, listed=False)
+    assert asked == []
+    taken.heard("Tenant", False, listed=True)
+    assert asked == [True]
