@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from localcluster import debian, kernellimits, leftovers, network
+from localcluster import debian, kernellimits, leftovers, network, packetfilter
 from localcluster.cache import built_once, digest_of, locked
 from localcluster.machine import Machine, look, require_disk
 from localcluster.paths import Checkout
@@ -113,7 +113,9 @@ def ensure(checkout: Checkout, log: StepLog | None = None) -> Engine:
         if found is not None:
             if found.own:
                 facts = json.loads(Places.of(checkout).facts.read_text())
-                _set_rules(Places.of(checkout), Path(facts["prefix"]), ipaddress.IPv4Network(facts["subnet"]))
+                packetfilter.set_rules(
+                    Places.of(checkout).cgroup, Path(facts["prefix"]), ipaddress.IPv4Network(facts["subnet"])
+                )
                 kernellimits.hold(checkout.id)
             if log:
                 log.note("our own, running" if found.own else "the one that answers")
@@ -158,7 +160,9 @@ def prefix(checkout: Checkout, machine: Machine, log: StepLog) -> Path:
         # Without its alternatives the package has no `iptables`; a system that has one keeps using it, being on PATH.
         filters = into / "usr/sbin"
         if shutil.which("iptables") is None:
-            kind = next(iter(_packet_filters({**os.environ, **debian.environment(into)}))).removeprefix("iptables-")
+            kind = next(iter(packetfilter.filters({**os.environ, **debian.environment(into)}))).removeprefix(
+                "iptables-"
+            )
             for name in ("iptables", "ip6tables"):
                 for tail in ("", "-save", "-restore"):
                     (filters / f"{name}{tail}").symlink_to(f"{name}-{kind}{tail}")
@@ -195,7 +199,7 @@ def stop(checkout: Checkout) -> None:
     leftovers.remove_shim_sockets(places.run, places.data)
     leftovers.delete_link(places.bridge)
     if places.facts.exists():
-        _set_rules(places, Path(json.loads(places.facts.read_text())["prefix"]), None)
+        packetfilter.set_rules(places.cgroup, Path(json.loads(places.facts.read_text())["prefix"]), None)
     kernellimits.release(checkout.id)
     leftovers.remove_dir(places.top)
     leftovers.remove_dir(places.run)
@@ -232,7 +236,7 @@ def _start(checkout: Checkout, machine: Machine, prefix: Path, log: StepLog) -> 
             log.say((places.top / "dockerd.log").read_text(errors="replace")[-6000:])
             raise Refusal(f"our Docker engine does not start (its log: {places.top / 'dockerd.log'})", NO_ENGINE_REMEDY)
         time.sleep(0.05)
-    _set_rules(places, prefix, subnet)
+    packetfilter.set_rules(places.cgroup, prefix, subnet)
     kernellimits.hold(checkout.id)
     log.note(f"our own, {subnet}")
     return _own_engine(places, prefix)
@@ -271,39 +275,6 @@ def _runtime(places: Places, prefix: Path) -> Path:
     script.write_text(f'#!/bin/sh\nexec "{os.path.realpath(sys.executable)}" -I -S "{copy}" "{runc}" "$@"\n')
     script.chmod(0o755)
     return script
-
-
-def _set_rules(places: Places, prefix: Path, subnet: ipaddress.IPv4Network | None) -> None:
-    """Remove our packet filter rules and, for a running engine, add them anew.
-
-    The kernel has two packet filters side by side, and a packet must pass both: a Docker that talks to the older one
-    drops there what we accept in the newer, so the rules go wherever tables are.
-    """
-    env = {**os.environ, **debian.environment(prefix)}
-
-    def iptables(*argv: str) -> str:
-        return subprocess.run(argv, env=env, capture_output=True, text=True, check=True, timeout=30).stdout
-
-    for backend, tables in _packet_filters(env).items():
-        for deletion in network.deletions(iptables(f"{backend}-save"), places.cgroup):
-            iptables(backend, "-w", "10", *deletion)
-        for place, rule in network.rules(subnet, places.cgroup) if subnet else ():
-            if place.split()[1] in tables:
-                iptables(backend, "-w", "10", *network.insertion(place, rule))
-
-
-def _packet_filters(env: Mapping[str, str]) -> dict[str, frozenset[str]]:
-    """Return the iptables programs that there is something to tell, with the tables that each of them has."""
-    both = frozenset({"nat", "filter"})
-    names = Path("/proc/net/ip_tables_names")
-    legacy = frozenset(names.read_text().split()) if names.exists() else frozenset()
-    if not _runs(["iptables-nft", "-t", "nat", "-S"], env):
-        return {"iptables-legacy": both}
-    return {"iptables-nft": both, **({"iptables-legacy": legacy} if legacy else {})}
-
-
-def _runs(argv: list[str], env: Mapping[str, str]) -> bool:
-    return subprocess.run(argv, env=env, capture_output=True, check=False, timeout=30).returncode == 0
 
 
 def _has_link(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from localcluster import engine
-from localcluster.cluster import Cluster, find, known_names, nodes
+from localcluster.kindcluster import Cluster, find, known_names, nodes
 from localcluster.paths import Checkout
 from localcluster.steps import StepLog
 
