@@ -10,7 +10,7 @@ import json
 import sys
 import time
 
-from openai import APIConnectionError, OpenAI
+from openai import APIConnectionError, OpenAI, OpenAIError
 from openai.types.chat import ChatCompletionMessageParam
 
 #: Seconds for the node's port to open once the tenant's pod is ready.
@@ -43,4 +43,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OpenAIError as error:
+        sys.exit(f"{type(error).__name__}: {error}")

@@ -59,8 +59,7 @@ class Demo:
         manifest = tenant_manifest(self._checkout.root, self.stand.cluster.node_ports[0], bool(self._openai_key))
         with Conversation(self._checkout, log) as conversation:
             began = time.monotonic()
-            release.apply(target, manifest, log)
-            release.wait_ready(target, TENANT, READY_TIMEOUT, log)
+            release.apply_tenant(target, TENANT, manifest, READY_TIMEOUT, log)
             endpoint, key = release.access(target, TENANT, log)
             self.answer = conversation.hold(endpoint, key, MODEL, began)
         log.note(f"first answer {self.answer.seconds:.1f} s after the Tenant was applied")

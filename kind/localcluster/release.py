@@ -109,13 +109,20 @@ def apply(target: Target, manifest: str, log: StepLog) -> None:
     log.run([*target.kubectl, "apply", "--server-side", "--filename", "-"], input=manifest)
 
 
-def wait_ready(target: Target, tenant: str, seconds: int, log: StepLog) -> None:
-    """Wait until the Tenant says that it is ready. Raises `ProgramFailed`, with its conditions in the log, else."""
-    condition = [*target.kubectl, "wait", "--for=condition=Ready", f"tenant/{tenant}", f"--timeout={seconds}s"]
-    if log.run(condition, check=False) != 0:
-        log.run([*target.kubectl, "describe", f"tenant/{tenant}"], check=False)
-        log.run([*target.kubectl, "--namespace", f"tenant-{tenant}", "get", "pods,events"], check=False)
-        raise ProgramFailed(condition, f"did not see Tenant {tenant} ready within {seconds} s")
+def apply_tenant(target: Target, tenant: str, manifest: str, seconds: int, log: StepLog) -> None:
+    """Apply a Tenant and wait until the operator says that it is ready as it is now.
+
+    `kubectl wait --for=condition=Ready` alone would be content with what was said before a change.
+    Raises `ProgramFailed`, with the Tenant's conditions and pods in the log, when that takes longer than `seconds`.
+    """
+    argv = [*target.kubectl, "apply", "--server-side", "--filename", "-", "--output", "jsonpath={.metadata.generation}"]
+    generation = log.output(argv, input=manifest)
+    wait = [*target.kubectl, "wait", f"tenant/{tenant}", f"--timeout={seconds}s"]
+    for state in (f"jsonpath={{.status.observedGeneration}}={generation}", "condition=Ready"):
+        if log.run([*wait, f"--for={state}"], check=False) != 0:
+            log.run([*target.kubectl, "describe", f"tenant/{tenant}"], check=False)
+            log.run([*target.kubectl, "--namespace", f"tenant-{tenant}", "get", "pods,events"], check=False)
+            raise ProgramFailed(wait, f"did not see Tenant {tenant} ready within {seconds} s")
 
 
 def access(target: Target, tenant: str, log: StepLog) -> tuple[str, str]:
