@@ -23,6 +23,11 @@ class Rule(NamedTuple):
     field_path: str | None = None
 
 
+def reserved(description: str) -> str:
+    """The description of a field that is stored and validated, and that nothing acts upon yet."""
+    return f"Reserved, not in force yet: {description}"
+
+
 def within(field: str, least: str, most: str) -> Rule:
     """A quantity between two others, both included. What is no quantity at all is another rule's business."""
     amount = f"string(self.{field})"

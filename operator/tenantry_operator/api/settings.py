@@ -17,6 +17,7 @@ from tenantry_operator.api.rules import (
     about,
     at_most,
     number,
+    reserved,
     sequence,
     text,
     within,
@@ -135,19 +136,37 @@ class Resources(Struct, frozen=True, kw_only=True, rename="camel"):
 class Autoscaling(Struct, frozen=True, kw_only=True, rename="camel"):
     """How many pods there are."""
 
-    min_replicas: Annotated[int, number("Fewest pods; 0 lets the tenant sleep. Default: 1.", ge=0, le=500)] | None = (
-        None
-    )
+    min_replicas: (
+        Annotated[
+            int,
+            number(
+                "Fewest pods. 0 (reserved for tenants that sleep when idle) counts as 1 for now. Default: 1.",
+                ge=0,
+                le=500,
+            ),
+        ]
+        | None
+    ) = None
     max_replicas: Annotated[int, number("Most pods. Default: 1.", ge=1, le=500)] | None = None
     target_in_flight: (
-        Annotated[int, number("Requests in flight per pod that scaling aims at. Default: 100.", ge=1, le=100_000)]
+        Annotated[
+            int,
+            number(
+                reserved(
+                    "requests in flight per pod that scaling aims at. Until then it aims at CPU at 70 % of the request."
+                    " Default: 100."
+                ),
+                ge=1,
+                le=100_000,
+            ),
+        ]
         | None
     ) = None
     idle_after: (
         Annotated[
             str,
             text(
-                "Without a request for so long, a tenant with minReplicas 0 goes to sleep. Default: 15m.",
+                reserved("without a request for so long, a tenant with minReplicas 0 goes to sleep. Default: 15m."),
                 min_length=2,
                 max_length=20,
                 pattern=DURATION_PATTERN,
@@ -203,7 +222,7 @@ class Exposure(Struct, frozen=True, kw_only=True, rename="camel"):
                 ],
                 ...,
             ],
-            sequence("Host names that the endpoint answers to. Default: none.", max_length=16, unique=True),
+            sequence(reserved("host names that the endpoint answers to. Default: none."), max_length=16, unique=True),
         ]
         | None
     ) = None

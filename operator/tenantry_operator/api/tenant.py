@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from tenantry_operator.api.conditions import Condition
 from tenantry_operator.api.meta import ObjectMeta
-from tenantry_operator.api.rules import DNS_LABEL, DNS_LABEL_REMEDY, about, number, sequence, text
+from tenantry_operator.api.rules import DNS_LABEL, DNS_LABEL_REMEDY, about, number, reserved, sequence, text
 from tenantry_operator.api.settings import Settings
 
 #: How many former revisions a Tenant remembers.
@@ -87,7 +87,7 @@ class TenantStatus(Struct, frozen=True, kw_only=True, rename="camel", omit_defau
     history: Annotated[
         tuple[Revision, ...], sequence("The latest revisions, newest first.", max_length=HISTORY_LENGTH)
     ] = ()
-    usage: Annotated[Usage, about("What was used and spent in the current window.")] | None = None
+    usage: Annotated[Usage, about(reserved("what was used and spent in the current window."))] | None = None
 
 
 class Tenant(Struct, frozen=True, kw_only=True, rename="camel"):

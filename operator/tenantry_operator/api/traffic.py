@@ -17,6 +17,7 @@ from tenantry_operator.api.rules import (
     about,
     mapping,
     number,
+    reserved,
     sequence,
     text,
 )
@@ -73,12 +74,12 @@ class Key(Struct, frozen=True, kw_only=True, rename="camel"):
             remedy=DNS_LABEL_REMEDY,
         ),
     ]
-    rotation: Annotated[int, number("Raise it by one to have a new secret issued.", ge=0, le=1_000_000)] = 0
+    rotation: Annotated[int, number(reserved("raise it by one to have a new secret issued."), ge=0, le=1_000_000)] = 0
     grace_period: (
         Annotated[
             str,
             text(
-                "How long the previous secret stays valid after a rotation. Default: 24h.",
+                reserved("how long the previous secret stays valid after a rotation. Default: 24h."),
                 min_length=2,
                 max_length=20,
                 pattern=DURATION_PATTERN,
@@ -91,7 +92,7 @@ class Key(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Limits(Struct, frozen=True, kw_only=True, rename="camel"):
-    """How much may be asked for; every limit is for the whole tenant, not for one pod or key."""
+    """How much may be asked for: all keys of a tenant together, not each of them."""
 
     requests_per_minute: (
         Annotated[int, number("Requests per minute. Default: unlimited.", ge=1, le=10_000_000)] | None
@@ -106,8 +107,11 @@ class Limits(Struct, frozen=True, kw_only=True, rename="camel"):
         Annotated[
             WhenUnavailable,
             about(
-                "While the shared counters cannot be reached: Refuse (503 with Retry-After) or LocalShare"
-                " (each pod grants its share of the limit). Default: Refuse."
+                reserved(
+                    "while shared counters cannot be reached, Refuse (503 with Retry-After) or LocalShare (each pod"
+                    " grants its share of the limit). Default: Refuse. Until counters are shared, each pod counts for"
+                    " itself."
+                )
             ),
         ]
         | None

@@ -41,7 +41,7 @@ def platform(helm: Path) -> RenderPlatform:
     """``platform("operator.replicas=2")``: the objects of the platform chart with these settings."""
 
     def render(*settings: str) -> list[Object]:
-        argv = [helm, "template", "tenantry", CHARTS / "tenantry", "--namespace", "tenantry-system"]
+        argv = [str(helm), "template", "tenantry", str(CHARTS / "tenantry"), "--namespace", "tenantry-system"]
         argv += ["--kube-version", KUBERNETES, *(part for setting in settings for part in ("--set", setting))]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -21,7 +21,7 @@ def test_lint_has_nothing_to_say(helm: Path, tmp_path: Path, chart: str) -> None
     values.write_text(
         "" if chart == "tenantry" else "{tenant: {name: a}, image: {tag: x}, policy: {apiVersion: a, tenant: a}}"
     )
-    argv = [helm, "lint", CHARTS / chart, "--strict", "--values", values]
+    argv = [str(helm), "lint", str(CHARTS / chart), "--strict", "--values", str(values)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
