@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from localcluster import release, tools
+from localcluster import release
 from localcluster.conversation import Answer, Conversation
 from localcluster.images import SIMULATOR, TENANTRY
 from localcluster.paths import Checkout
@@ -110,7 +110,7 @@ def main(argv: Sequence[str]) -> int:
     demo = Demo(checkout, openai_key)
     run_steps(demo.steps(), checkout.log_dir, Progress())
     assert demo.answer is not None
-    kubectl = tools.kubectl(checkout)
+    kubectl = release.kubectl_program(checkout)
     own_kubectl = shutil.which("kubectl") is None
     elapsed = time.monotonic() - began
     print(farewell(demo.answer, demo.stand.target.kubeconfig, kubectl, elapsed, own_kubectl=own_kubectl))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,15 @@ class Target:
 
     @property
     def kubectl(self) -> list[str]:
-        return [str(tools.kubectl(self.checkout)), "--kubeconfig", str(self.kubeconfig)]
+        return [str(kubectl_program(self.checkout)), "--kubeconfig", str(self.kubeconfig)]
+
+
+def kubectl_program(checkout: Checkout) -> Path:
+    """Return our kubectl where our own node image has brought it, else the user's; build one only where there is none."""
+    installed = shutil.which("kubectl")
+    if installed is None or tools.place(checkout, "kube").exists():
+        return tools.kubectl(checkout)
+    return Path(installed)
 
 
 def install(

@@ -51,21 +51,20 @@ class Stand:
             *self._bringing.steps(),
             *self._build.steps(("docker engine",)),
             Step("build helm", self._build_helm),
-            Step("build kubectl", self._build_kubectl),
+            Step("kubectl", self._find_kubectl, ("node image",)),
             Step("images ahead", self._load_ahead, ("node image", "images")),
             Step("images into the nodes", self._load, ("cluster", "images ahead")),
-            Step("platform", self._install, ("images into the nodes", "build helm", "build kubectl")),
+            Step("platform", self._install, ("images into the nodes", "build helm", "kubectl")),
         ]
         if SIMULATOR in self._wanted:
-            steps.append(Step("upstream simulator", self._simulator, ("images into the nodes", "build kubectl")))
+            steps.append(Step("upstream simulator", self._simulator, ("images into the nodes", "kubectl")))
         return steps
 
     def _build_helm(self, log: StepLog) -> None:
         tools.ensure(self._checkout, "helm", log)
 
-    def _build_kubectl(self, log: StepLog) -> None:
-        # The node image's own program by another name; built here for those who have the published node image.
-        tools.ensure(self._checkout, "kube", log)
+    def _find_kubectl(self, log: StepLog) -> None:
+        log.note(str(release.kubectl_program(self._checkout)))
 
     def _load_ahead(self, log: StepLog) -> None:
         nodes = loading.node_names(cluster_name(self._name, self._checkout.id))

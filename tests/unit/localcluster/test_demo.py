@@ -52,7 +52,7 @@ class Recorder:
 @pytest.fixture
 def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder(tmp_path)
-    monkeypatch.setattr(release.tools, "kubectl", lambda _: recorder.path)
+    monkeypatch.setattr(release, "kubectl_program", lambda _: recorder.path)
     monkeypatch.setattr(release.tools, "helm", lambda _: recorder.path)
     return recorder
 
@@ -131,7 +131,7 @@ def test_a_tenants_key_is_read_without_showing_it(
     encoded = base64.b64encode(b"tn_abc_secret").decode()
     script = f'#!/bin/sh\ncase "$*" in *secret*) echo {encoded};; *) printf http://127.0.0.1:30080/v1;; esac\n'
     path = program(tmp_path / "kubectl", script)
-    monkeypatch.setattr(release.tools, "kubectl", lambda _: path)
+    monkeypatch.setattr(release, "kubectl_program", lambda _: path)
     found = release.access(Target(checkout, tmp_path / "kubeconfig"), "acme", log)
     assert found == ("http://127.0.0.1:30080/v1", "tn_abc_secret")
     assert encoded not in log.path.read_text()
@@ -150,6 +150,20 @@ def test_the_simulator_runs_the_image_that_was_built(
 ) -> None:
     release.deploy_simulator(Target(checkout, tmp_path / "kubeconfig"), REFERENCES, log)
     assert f"image: {REFERENCES[SIMULATOR.name]}\n" in recorder.given.read_text()
+
+
+def test_nothing_is_built_for_those_who_have_kubectl(
+    checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = program(tmp_path / "bin/kubectl", "#!/bin/sh\n")
+    ours = program(tmp_path / "ours", "#!/bin/sh\n")
+    monkeypatch.setenv("PATH", str(theirs.parent))
+    monkeypatch.setattr(release.tools, "kubectl", lambda _: ours)
+    assert release.kubectl_program(checkout) == theirs
+    program(release.tools.place(checkout, "kube"), "#!/bin/sh\n")
+    assert release.kubectl_program(checkout) == ours
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert release.kubectl_program(checkout) == ours
 
 
 def asker(checkout: Checkout, tmp_path: Path, script: str) -> Checkout:
