@@ -35,11 +35,13 @@ NO_USAGE = Usage()
 
 
 class Price(NamedTuple):
-    """What is known about a model: rates, the most output tokens it can give, and whether the rates are its own."""
+    """What is known about a model: rates, the most output tokens it can give, whether the rates are its own, and
+    whether that most is (``capped``)."""
 
     rates: Rates
     max_output: int
     known: bool
+    capped: bool
     #: The most that one token of input or of output can cost, in nano-USD per million tokens.
     dearest_input: int
     dearest_output: int
@@ -83,12 +85,12 @@ def price(usage: Usage, rates: Rates) -> int:
     return -(-total // _MILLION)
 
 
-def of_rates(rates: Rates, max_output: int, *, known: bool) -> Price:
+def of_rates(rates: Rates, max_output: int, *, known: bool, capped: bool) -> Price:
     """A price from rates."""
     into = (rates.input, rates.cached_input, rates.cache_write, rates.audio_input)
     out = (rates.output, rates.audio_output)
     dearest_input, dearest_output = (max(rate for rate in some if rate is not None) for some in (into, out))
-    return Price(rates, max_output, known, dearest_input, dearest_output)
+    return Price(rates, max_output, known, capped, dearest_input, dearest_output)
 
 
 def worst_case(input_tokens: int, output_tokens: int, price: Price) -> int:
@@ -99,7 +101,7 @@ def worst_case(input_tokens: int, output_tokens: int, price: Price) -> int:
 def _entry(row: tuple[str, str, str, int], *, known: bool) -> Price:
     input_rate, cached_rate, output_rate, max_output = row
     rates = Rates(input=nano_usd(input_rate), cached_input=nano_usd(cached_rate), output=nano_usd(output_rate))
-    return of_rates(rates, max_output, known=known)
+    return of_rates(rates, max_output, known=known, capped=known)
 
 
 _TABLE = {model: _entry(row, known=True) for model, row in price_table.TEXT.items()}
@@ -115,5 +117,6 @@ def find(model: str, overrides: dict[str, Rates]) -> Price:
     listed = _TABLE.get(model) or _TABLE.get(base)
     own = overrides.get(model) or overrides.get(base)
     if own is not None:
-        return of_rates(own, listed.max_output if listed else DEFAULT_PRICE.max_output, known=True)
+        most = (listed or DEFAULT_PRICE).max_output
+        return of_rates(own, most, known=True, capped=listed is not None)
     return listed or DEFAULT_PRICE

@@ -27,8 +27,13 @@ NOTHING_USED = Used(NO_USAGE, exact=True)
 UNKNOWN_USE = Used(NO_USAGE, exact=False)
 
 
+def counted(size: int) -> Used:
+    """What an answer of ``size`` bytes is held to be if it does not say itself: a token per four bytes."""
+    return Used(Usage(output=-(-size // 4)), exact=False)
+
+
 class Answer:
-    """Passes every byte and cannot tell what was used: what we cannot read."""
+    """Passes every byte and cannot tell what was used."""
 
     #: An event stream, which can be ended by an event of ours.
     streamed = False
@@ -57,6 +62,22 @@ class Answer:
         return None
 
 
+class Opaque(Answer):
+    """An answer that we cannot read: counted by its size."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Passes as it came."""
+        self._seen += len(data)
+        return data
+
+    def used(self) -> Used:
+        """As much as passed."""
+        return counted(self._seen)
+
+
 class Unpaid(Answer):
     """An answer that costs nothing: an upstream's own error or redirection, or what is free of charge."""
 
@@ -79,7 +100,7 @@ class Json(Answer):
     def used(self) -> Used:
         """The upstream's word, once the whole object is there."""
         found = self._meter.finish()
-        return UNKNOWN_USE if found is None else Used(found[0], exact=True, raw=found[1])
+        return counted(self._meter.seen) if found is None else Used(found[0], exact=True, raw=found[1])
 
 
 class ChatStream(Answer):
@@ -149,5 +170,5 @@ def choose(plan: Plan, head: ResponseHead, view: TenantView, *, wants_usage: boo
         case Plan.CHAT:
             if head.encoding not in (b"", b"identity"):
                 # In spite of the encoding that we asked for.
-                return Answer()
+                return Opaque()
             return ChatStream(strip_usage=not wants_usage) if head.media_type == b"text/event-stream" else Json()

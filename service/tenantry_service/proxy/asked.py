@@ -5,10 +5,9 @@ Found out step by step as the request arrives; knows neither sockets nor where i
 
 from tenantry_service import errors
 from tenantry_service.errors import ApiError
-from tenantry_service.limits.buckets import Demand
 from tenantry_service.proxy import body as bodies
 from tenantry_service.proxy import headers, models, routes
-from tenantry_service.proxy.body import Chat
+from tenantry_service.proxy.body import Chat, Estimate
 from tenantry_service.proxy.messages import RequestHead
 from tenantry_service.proxy.routes import Plan, Route
 from tenantry_service.proxy.snapshot import OTHER_MODEL, Caller, Endpoint, Snapshot, Target
@@ -27,9 +26,8 @@ class Asked:
         "_parameter",
         "_size",
         "caller",
-        "demand",
         "endpoint",
-        "input_tokens",
+        "estimate",
         "own_answer",
         "route",
         "target",
@@ -42,9 +40,8 @@ class Asked:
         #: Where it goes; None if it is answered here, by ``own_answer``.
         self.endpoint: Endpoint | None = None
         self.own_answer = b""
-        #: What to reserve before; None if it costs nothing. With it, the input tokens as estimated.
-        self.demand: Demand | None = None
-        self.input_tokens = 0
+        #: What to reserve before; None if it costs nothing.
+        self.estimate: Estimate | None = None
         self._head: RequestHead
         self._parameter = ""
         self._chat: Chat | None = None
@@ -113,9 +110,8 @@ class Asked:
             outgoing = bodies.upstream_body(chat, body, target)
             if isinstance(outgoing, ApiError):
                 return outgoing
-            estimate = bodies.estimate(chat, body, target, view.policy.limits)
+            self.estimate = bodies.estimate(chat, body, target, view.policy.limits)
             self._body, self._chat = [outgoing], chat
-            self.demand, self.input_tokens = estimate.demand, estimate.input_tokens
             self.target, self.endpoint = target, target.endpoint
         elif plan is Plan.MODEL_LIST:
             self.endpoint = view.primary

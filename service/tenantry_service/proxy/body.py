@@ -5,9 +5,10 @@ to change, and then nothing else does: values keep their exact bytes.
 """
 
 import re
+from typing import Annotated
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from tenantry_service import errors, pricing
 from tenantry_service.errors import ApiError
@@ -15,15 +16,23 @@ from tenantry_service.limits.buckets import Demand
 from tenantry_service.policy import Limits
 from tenantry_service.proxy.snapshot import Target
 
-#: Tokens that one image or audio part counts as in an estimate: a high-detail image of 1,024 x 1,024 is 765 (GPT-4o),
-#: other models take up to some 1,500.
+#: Longer names are nobody's, and would be kept in caches, logs and the ledger.
+MAX_MODEL_NAME = 256
+#: Tokens that one image, file or audio part counts as for the token limit: a high-detail image of 1,024 x 1,024 is 765
+#: (GPT-4o), other models take up to some 1,500.
 MEDIA_TOKENS = 1_500
 #: Bytes of embedded media per token on top of that: 16 KB/s of MP3 become about 10 tokens/s of audio.
 MEDIA_BYTES_PER_TOKEN = 1_000
+#: The most that one such part costs: a large image is 48,169 tokens to gpt-4o-mini, a file fills a context of 128,000.
+MOST_MEDIA_TOKENS = 128_000
 #: Output tokens a request without a declared cap counts as for the token limit (never for money). Real answers have a
 #: median of a few hundred; what comes beyond becomes debt.
 UNDECLARED_OUTPUT_TOKENS = 1_024
 
+# What refers to media or holds it. Escapes inside such a word hide it from this guess, not from the bill.
+_MEDIA_FIELDS = (b'"image_url"', b'"file_id"', b'"file_data"', b'"input_audio"')
+# Keys as short as ours; one with an escape may spell any of ours.
+_SHORT_KEY = re.compile(rb'"((?:[^"\\]|\\u[0-9a-fA-F]{4}){1,32})"\s*:')
 # Runs of base64 as data URLs and input_audio carry them. Text has no run of that length without a space.
 _EMBEDDED = re.compile(rb"[A-Za-z0-9+/=_-]{1024,}")
 
@@ -35,7 +44,7 @@ class _StreamOptions(Struct, gc=False):
 class Chat(Struct, gc=False):
     """The fields of a chat request that we look at."""
 
-    model: str
+    model: Annotated[str, Meta(max_length=MAX_MODEL_NAME)]
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     max_completion_tokens: int | None = None
@@ -77,48 +86,56 @@ class Estimate(Struct, frozen=True, gc=False):
 
     demand: Demand
     input_tokens: int
+    output_tokens: int
 
 
 def estimate(chat: Chat, body: bytes, target: Target, limits: Limits) -> Estimate:
     """Tokens and money of a request before its answer is known.
 
     Tokens are a fair guess: a token per three bytes of text (bytes and not characters, which bounds other scripts
-    better) and the declared output. Money is the worst case: a token per byte, and the most the model can put out.
+    better), so many per image, and the declared output. Money is the worst case: a token per byte whatever the byte is,
+    the most per image, and the most the model can put out.
     """
-    text, media = len(body), 0
+    size = text = len(body)
+    media = 0
+    # The word stands twice in a part that carries an image: as the part's type and as its field.
+    parts = sum(body.count(field) for field in _MEDIA_FIELDS) if _has_media(body) else 0
     if text > 1024:
         for run in _EMBEDDED.findall(body):
             text -= len(run)
-            media += MEDIA_TOKENS + len(run) // MEDIA_BYTES_PER_TOKEN
-        # Images by URL: the part's type and its field.
-        media += MEDIA_TOKENS * ((body.count(b'"image_url"') + 1) // 2)
+            media += len(run) // MEDIA_BYTES_PER_TOKEN
+            parts = parts or 1
+    media += MEDIA_TOKENS * ((parts + 1) // 2)
     answers = max(1, chat.n or 1)
     declared = chat.max_completion_tokens if chat.max_completion_tokens is not None else chat.max_tokens
     most = target.price.max_output
     if declared is not None and declared >= 0:
         # For a model that the table does not know, the table's maximum proves nothing.
-        most = min(declared, most) if target.price.known else declared
+        most = min(declared, most) if target.price.capped else declared
         likely = most
     else:
         # A quarter of a small limit: a request that declares nothing must still fit into it.
         likely = min(most, UNDECLARED_OUTPUT_TOKENS, (limits.tokens_per_minute or UNDECLARED_OUTPUT_TOKENS * 4) // 4)
-    input_tokens = -(-text // 3) + media
-    return Estimate(
-        Demand(
-            input_tokens + likely * answers,
-            pricing.worst_case(text + media, most * answers, target.price),
-        ),
-        input_tokens,
-    )
+    input_tokens, output_tokens = -(-text // 3) + media, likely * answers
+    dearest = pricing.worst_case(size + MOST_MEDIA_TOKENS * parts, most * answers, target.price)
+    return Estimate(Demand(input_tokens + output_tokens, dearest), input_tokens, output_tokens)
+
+
+def _has_media(body: bytes) -> bool:
+    return b'"image_url"' in body or b'"file_' in body or b'"input_audio"' in body
 
 
 def upstream_body(chat: Chat, body: bytes, target: Target) -> bytes | ApiError:
-    """The body to send: the caller's bytes, with the alias resolved and usage asked for in a stream."""
+    """The body to send: the caller's bytes, with the alias resolved and usage asked for in a stream. A body that two
+    parsers could read differently (a key given twice, or hidden by escapes) is written as we read it."""
     usage = bool(chat.stream) and not chat.wants_usage
     renamed = target.served != target.requested
-    if not usage and not renamed:
+    ambiguous = body.count(b'"model"') > 1 or (
+        b"\\u" in body and any(b"\\u" in key for key in _SHORT_KEY.findall(body))
+    )
+    if not usage and not renamed and not ambiguous:
         return body
-    if not renamed and chat.stream_options is None and b"stream_options" not in body and b"\\u" not in body:
+    if not renamed and not ambiguous and chat.stream_options is None and b"stream_options" not in body:
         # Nothing to be replaced, under whatever spelling: one field more in front of the others.
         brace = body.index(b"{") + 1
         return b"".join((body[:brace], b'"stream_options":{"include_usage":true},', body[brace:]))

@@ -147,9 +147,9 @@ class Exchange:
         if error is not None:
             return self._refuse(error)
         assert asked.caller is not None
-        if asked.demand is not None:
+        if asked.estimate is not None:
             self.state = RESERVING
-            return (Reserve(asked.caller.view.policy, asked.demand),)
+            return (Reserve(asked.caller.view.policy, asked.estimate.demand),)
         if asked.endpoint is not None:
             return self._open(asked.endpoint)
         self.state = ANSWERING
@@ -369,11 +369,14 @@ class Exchange:
     # Settling.
 
     def _used(self) -> Used:
-        """What the upstream said was used, or else what passed by: the estimated input and the counted output."""
+        """What the upstream said was used, or else what passed by: the estimated input and the counted output; of an
+        answer that nobody saw, what was expected of it."""
         used = answers.UNKNOWN_USE if self._answer is None else self._answer.used()
-        if used.exact or self.asked.demand is None:
+        estimate = self.asked.estimate
+        if used.exact or estimate is None:
             return used
-        return Used(Usage(self.asked.input_tokens, used.usage.output), exact=False)
+        output = estimate.output_tokens if self._answer is None else used.usage.output
+        return Used(Usage(estimate.input_tokens, output), exact=False)
 
     def _settle(self, used: Used) -> tuple[Command, ...]:
         reservation, self._reservation = self._reservation, None

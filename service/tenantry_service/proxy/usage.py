@@ -88,9 +88,11 @@ def _count(value: Count) -> int:
 class AnswerMeter:
     """Reads the usage of one JSON answer while it passes. Holds the answer up to ``WHOLE_BYTES``, then its tail."""
 
-    __slots__ = ("_cut", "_parts", "_size")
+    __slots__ = ("_cut", "_parts", "_size", "seen")
 
     def __init__(self) -> None:
+        #: Bytes that passed.
+        self.seen = 0
         self._parts: list[bytes] = []
         self._size = 0
         self._cut = False
@@ -98,6 +100,7 @@ class AnswerMeter:
     def feed(self, data: bytes) -> None:
         """Look at more of the answer."""
         self._parts.append(data)
+        self.seen += len(data)
         self._size += len(data)
         if self._size > WHOLE_BYTES:
             tail = b"".join(self._parts)[-TAIL_BYTES:]

@@ -6,8 +6,10 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tenantry_service import pricing
 from tenantry_service.errors import ApiError
-from tenantry_service.policy import Limits
+from tenantry_service.policy import Limits, Rates
+from tenantry_service.pricing import Usage
 from tenantry_service.proxy import body as bodies
 from tenantry_service.proxy.body import Chat, Estimate
 from tenantry_service.proxy.snapshot import Target
@@ -40,6 +42,10 @@ def test_text_counts_a_token_per_three_bytes_and_the_declared_output() -> None:
 def test_money_is_reckoned_with_the_most_that_can_happen() -> None:
     body = chat_body()
     assert estimate(body).demand.nano_usd == len(body) * 150 + 16_384 * 600
+    assert (
+        estimate(chat_body(max_tokens=9), model="gpt-4o-mini").demand.nano_usd
+        == len(chat_body(max_tokens=9)) * 150 + 5400
+    )
     assert estimate(chat_body(max_tokens=10**9)).demand.nano_usd < 17_000 * 600
 
 
@@ -78,7 +84,7 @@ def test_only_what_must_change_changes(
     if stream and not (options or {}).get("include_usage"):
         expected["stream_options"] = {**(options or {}), "include_usage": True}
     assert sent == expected
-    if expected == fields:
+    if expected == fields and b"\\u" not in body:
         assert bodies.upstream_body(chat(body), body, where) is body
 
 
@@ -96,3 +102,61 @@ def test_stream_options_of_another_kind_are_refused_or_ignored_but_never_crash(v
         assert json.loads(bodies.upstream_body(found, body, target()))["stream_options"] == {"include_usage": True}
     else:
         assert found.param == "stream_options"
+
+
+@given(
+    st.lists(st.sampled_from(["text", "image", "data", "file", "audio"]), max_size=6),
+    st.none() | st.integers(0, 200_000),
+    st.integers(1, 3),
+    st.sampled_from(["gpt-4o-mini", "gpt-4o", "own-priced", "nobody-knows"]),
+)
+def test_no_usage_that_a_body_can_cause_costs_more_than_is_reserved(
+    kinds: list[str], cap: int | None, answers: int, model: str
+) -> None:
+    parts: dict[str, object] = {
+        "text": {"type": "text", "text": "x" * 3000},
+        "image": {"type": "image_url", "image_url": {"url": "https://x/y.png"}},
+        "data": {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 5000}},
+        "file": {"type": "file", "file": {"file_id": "file-1"}},
+        "audio": {"type": "input_audio", "input_audio": {"data": "B" * 5000, "format": "mp3"}},
+    }
+    content = [parts[kind] for kind in kinds]
+    fields: dict[str, object] = {"model": model, "n": answers, "messages": [{"role": "user", "content": content}]}
+    body = chat_body(**fields) if cap is None else chat_body(**fields, max_tokens=cap)
+    prices = {"own-priced": Rates(input=10**9, output=10**10)}
+    where = snapshot(policy(prices=prices)).views[0].find(model)
+    assert isinstance(where, Target)
+    # What the models' pages say: an image up to 48,169 tokens, a file up to the context, text a token per byte at most.
+    media = sum(kind in ("image", "data", "audio") for kind in kinds) * 48_169 + kinds.count("file") * 128_000
+    most = cap if cap is not None and model in ("own-priced", "nobody-knows") else where.price.max_output
+    output = answers * (most if cap is None else min(cap, most))
+    worst = Usage(input=len("x" * 3000) * kinds.count("text") + media, output=output)
+    reserved = bodies.estimate(chat(body), body, where, Limits()).demand.nano_usd
+    assert reserved >= pricing.price(worst, where.price.rates)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"gpt-4o","model":"gpt-4o-mini"}',
+        b'{"mod\\u0065l":"gpt-4o-mini","x":1}',
+        b'{"model":"gpt-4o-mini","stream":true,"stream\\u005foptions":{"include_usage":false}}',
+    ],
+)
+def test_what_two_parsers_could_read_differently_is_written_as_we_read_it(body: bytes) -> None:
+    sent = bodies.upstream_body(chat(body), body, target())
+    assert isinstance(sent, bytes)
+    assert sent.count(b'"model":"gpt-4o-mini"') == sent.count(b"model") == 1
+    assert b"\\u" not in sent
+    assert b"false" not in sent
+
+
+def test_looking_for_hidden_keys_takes_linear_time() -> None:
+    body = b'{"model":"gpt-4o-mini","x":"%b"}' % (b"\\u4e2d" * 300_000)
+    assert bodies.upstream_body(chat(body), body, target()) is body
+
+
+def test_a_model_name_has_a_length() -> None:
+    found = bodies.inspect_chat(chat_body(model="m" * 257))
+    assert isinstance(found, ApiError)
+    assert found.param == "model"
