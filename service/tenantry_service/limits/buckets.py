@@ -61,12 +61,14 @@ class Refusal(Struct, frozen=True, gc=False):
 
 
 class Reservation(Struct, frozen=True, gc=False):
-    """Admitted: what was taken, to be settled exactly once. ``window_start`` is the budget window it was taken from
-    (Unix seconds; 0 without a budget)."""
+    """Admitted: what was taken, to be settled exactly once. ``tokens_taken`` is 0 where there was no token limit.
+    ``day`` and ``month`` are the budget windows it was taken from (Unix seconds)."""
 
     id: str
     demand: Demand
-    window_start: int
+    tokens_taken: int
+    day: int
+    month: int
     standing: Standing
 
 
@@ -74,16 +76,17 @@ class State:
     """What a store keeps per tenant. Levels are in bucket units and may be negative (debt)."""
 
     __slots__ = (
+        "day",
+        "day_ends_us",
+        "day_spent",
         "in_flight",
+        "month",
+        "month_spent",
         "requests",
         "requests_limit",
-        "spent",
         "tokens",
         "tokens_limit",
         "updated_us",
-        "window",
-        "window_ends_us",
-        "window_kind",
     )
 
     def __init__(self) -> None:
@@ -93,11 +96,17 @@ class State:
         self.tokens = 0
         self.updated_us = 0
         self.in_flight = 0
-        #: Budget window: its beginning (Unix seconds), its end (Unix microseconds), and which kind of window it is.
-        self.window = 0
-        self.window_ends_us = 0
-        self.window_kind: Window | None = None
-        self.spent = 0
+        #: Both kinds of windows are counted, whatever the budget is: a budget that changes its window loses nothing.
+        #: Beginnings in Unix seconds, the day's end in Unix microseconds.
+        self.day = 0
+        self.day_ends_us = 0
+        self.day_spent = 0
+        self.month = 0
+        self.month_spent = 0
+
+    def spent(self, window: Window) -> int:
+        """Nano-USD taken in the present window of a kind."""
+        return self.day_spent if window is Window.DAY else self.month_spent
 
 
 #: How long to stay away when all slots are taken: about one short answer.
@@ -122,11 +131,11 @@ def window_end(window: Window, start: int) -> int:
     return int((following - _EPOCH).total_seconds())
 
 
-def advance(state: State, limits: Limits, budget: Budget | None, now_us: int, wall_us: int) -> None:
-    """Refill for the time that passed and open a new budget window if the calendar says so.
+def advance(state: State, limits: Limits, now_us: int, wall_us: int) -> None:
+    """Refill for the time that passed and open new budget windows if the calendar says so.
 
-    A clock that steps back refills nothing and closes no window. A changed limit keeps what was already used:
-    a raised one adds the difference, a lowered one takes it away.
+    A clock that steps back refills nothing and closes no window. A changed limit keeps what was already used: a raised
+    one adds the difference, a lowered one takes it away; the time before the change refills at the old rate.
     """
     elapsed = now_us - state.updated_us
     if elapsed > 0:
@@ -140,23 +149,21 @@ def advance(state: State, limits: Limits, budget: Budget | None, now_us: int, wa
     if tokens or state.tokens_limit:
         state.tokens = _refilled(state.tokens, state.tokens_limit, tokens, elapsed)
         state.tokens_limit = tokens
-    if budget is not None and (wall_us >= state.window_ends_us or budget.window is not state.window_kind):
-        _open_window(state, budget.window, wall_us)
+    if wall_us >= state.day_ends_us:
+        _open_windows(state, wall_us)
 
 
-def _open_window(state: State, kind: Window, wall_us: int) -> None:
-    start = window_start(kind, wall_us)
-    state.window_kind = kind
-    if start > state.window:
-        state.window = start
-        state.spent = 0
-    state.window_ends_us = window_end(kind, max(start, state.window)) * _SECOND
+def _open_windows(state: State, wall_us: int) -> None:
+    state.day, state.day_spent = window_start(Window.DAY, wall_us), 0
+    state.day_ends_us = window_end(Window.DAY, state.day) * _SECOND
+    month = window_start(Window.MONTH, wall_us)
+    if month > state.month:
+        state.month, state.month_spent = month, 0
 
 
 def _refilled(level: int, old_limit: int, limit: int, elapsed_us: int) -> int:
-    if limit != old_limit:
-        level += (limit - old_limit) * SCALE
-    return min(limit * SCALE, level + limit * elapsed_us)
+    level = min(old_limit * SCALE, level + old_limit * elapsed_us)
+    return level if limit == old_limit else level + (limit - old_limit) * SCALE
 
 
 def reserve(
@@ -179,10 +186,11 @@ def reserve(
     if (
         budget is not None
         and budget.on_exceeded is OnExceeded.REFUSE
-        and state.spent + demand.nano_usd > budget.amount_nano_usd
+        and state.spent(budget.window) + demand.nano_usd > budget.amount_nano_usd
     ):
         fits = demand.nano_usd <= budget.amount_nano_usd
-        until = window_end(budget.window, state.window) * _SECOND - wall_us if fits else None
+        begun = state.day if budget.window is Window.DAY else state.month
+        until = window_end(budget.window, begun) * _SECOND - wall_us if fits else None
         refused = (Dimension.BUDGET, budget.amount_nano_usd, demand.nano_usd, until)
     if refused is not None:
         return Refusal(*refused, standing(state))
@@ -191,9 +199,10 @@ def reserve(
     if state.tokens_limit:
         state.tokens -= demand.tokens * SCALE
     state.in_flight += 1
-    if budget is not None:
-        state.spent += demand.nano_usd
-    return Reservation(reservation_id, demand, state.window if budget is not None else 0, standing(state))
+    state.day_spent += demand.nano_usd
+    state.month_spent += demand.nano_usd
+    taken = demand.tokens if state.tokens_limit else 0
+    return Reservation(reservation_id, demand, taken, state.day, state.month, standing(state))
 
 
 def _longer(
@@ -204,22 +213,23 @@ def _longer(
     return first if first[3] is None or first[3] >= second[3] else second
 
 
-def settle(
-    state: State, budget: Budget | None, reservation: Reservation, tokens: int, nano_usd: int, *, exact: bool
-) -> None:
+def settle(state: State, reservation: Reservation, tokens: int, nano_usd: int, *, exact: bool) -> None:
     """Replace what was reserved by what was used, and free the slot.
 
-    More than reserved becomes debt, always. Less is given back only if ``exact``: an unknown rest counts as used.
-    Money is corrected only in the window that it was reserved in; what a later window began with stays its own.
+    More tokens than reserved become debt, always. Fewer are given back only if ``exact``: an unknown rest counts as
+    used. Where no token was taken (there was no limit then), none is asked for. Money is what the ledger says, in the
+    windows that it was reserved in; what a later window began with stays its own.
     Needs no clock: the time since the last reserve is refilled by the next one.
     """
     state.in_flight = max(0, state.in_flight - 1)
-    extra_tokens = tokens - reservation.demand.tokens
-    if state.tokens_limit and (extra_tokens > 0 or exact):
+    extra_tokens = tokens - reservation.tokens_taken
+    if state.tokens_limit and reservation.tokens_taken and (extra_tokens > 0 or exact):
         state.tokens = min(state.tokens_limit * SCALE, state.tokens - extra_tokens * SCALE)
     extra_money = nano_usd - reservation.demand.nano_usd
-    if budget is not None and reservation.window_start == state.window and (extra_money > 0 or exact):
-        state.spent = max(0, state.spent + extra_money)
+    if reservation.day == state.day:
+        state.day_spent += extra_money
+    if reservation.month == state.month:
+        state.month_spent += extra_money
 
 
 def standing(state: State) -> Standing:

@@ -20,17 +20,36 @@ class MemoryLimiter:
     ) -> None:
         self._monotonic_ns = monotonic_ns
         self._wall_ns = wall_ns
-        self._states: dict[str, State] = {}
+        self._tenants: dict[str, _Tenant] = {}
 
     def reserve(self, policy: Policy, reservation_id: str, demand: Demand, done: Callable[[Decision], None]) -> None:
         """Decide at once: ``done`` is called before this returns."""
-        state = self._states.get(policy.tenant)
-        if state is None:
-            state = self._states[policy.tenant] = State()
+        tenant = self._tenants.get(policy.tenant)
+        if tenant is None:
+            tenant = self._tenants[policy.tenant] = _Tenant(policy)
+        elif policy.generation > tenant.policy.generation or policy.revision != tenant.policy.revision:
+            tenant.take_over(policy)
+        state, limits = tenant.state, tenant.policy.limits
         wall_us = self._wall_ns() // 1000
-        buckets.advance(state, policy.limits, policy.budget, self._monotonic_ns() // 1000, wall_us)
-        done(buckets.reserve(state, policy.limits, policy.budget, demand, reservation_id, wall_us))
+        buckets.advance(state, limits, self._monotonic_ns() // 1000, wall_us)
+        done(buckets.reserve(state, limits, tenant.policy.budget, demand, reservation_id, wall_us))
 
     def settle(self, policy: Policy, reservation: Reservation, tokens: int, nano_usd: int, *, exact: bool) -> None:
         """Correct a reservation to what was used."""
-        buckets.settle(self._states[policy.tenant], policy.budget, reservation, tokens, nano_usd, exact=exact)
+        buckets.settle(self._tenants[policy.tenant].state, reservation, tokens, nano_usd, exact=exact)
+
+
+class _Tenant:
+    """A tenant's state, and the newest policy that any of its requests came with: one that began under an older policy
+    is held to the newer limits, and does not bring the older ones back."""
+
+    __slots__ = ("policy", "state")
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.state = State()
+
+    def take_over(self, policy: Policy) -> None:
+        """Keep the newer of the two. A policy of the same generation but another content is the newer one."""
+        if policy.generation >= self.policy.generation:
+            self.policy = policy

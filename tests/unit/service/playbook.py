@@ -99,7 +99,7 @@ def granted(tokens: int = 50, nano_usd: int = 1_000_000, standing: Standing | No
     """The limiter's yes, for the demand that the playbook's request makes (the figures do not matter)."""
     from tenantry_service.limits.buckets import Demand
 
-    return Reservation("req_1", Demand(tokens, nano_usd), 0, standing or Standing())
+    return Reservation("req_1", Demand(tokens, nano_usd), tokens, 0, 0, standing or Standing())
 
 
 Event = Callable[[Exchange], Commands]

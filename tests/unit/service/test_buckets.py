@@ -5,9 +5,13 @@ from datetime import UTC, datetime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec import structs
 from tenantry_service.limits import buckets
 from tenantry_service.limits.buckets import SCALE, Demand, Dimension, Refusal, Reservation, State
+from tenantry_service.limits.memory import MemoryLimiter
 from tenantry_service.policy import Budget, Limits, OnExceeded, Window
+
+from tests.unit.service.playbook import policy
 
 MINUTE = 60_000_000
 START = 1_700_000_000_000_000
@@ -17,29 +21,51 @@ def dump(state: State) -> tuple[int, ...]:
     return tuple(getattr(state, name) for name in State.__slots__)
 
 
+DAY = 24 * 60 * MINUTE
+
+
 class Machine(RuleBasedStateMachine):
-    """Reserve, settle and wait in any order; count what was admitted beside the buckets."""
+    """Reserve, settle, wait and change the limits in any order; count what was admitted beside the buckets."""
 
     def __init__(self) -> None:
         super().__init__()
         self.limits = Limits(requests_per_minute=7, tokens_per_minute=100, concurrent_requests=3)
-        self.budget = Budget(amount_nano_usd=1000, window=Window.DAY)
+        self.budget: Budget | None = Budget(amount_nano_usd=1000, window=Window.DAY)
         self.state = State()
         self.elapsed = 0
         self.admitted = 0
-        self.tokens_taken = 0
-        self.money: dict[int, int] = {}
+        self.money: dict[tuple[Window, int], int] = {}
         self.open: list[Reservation] = []
+        #: The most requests and tokens that the limits, as they were, have allowed up to now, in bucket units.
+        self.requests_allowed = 7 * SCALE
+        self.tokens_allowed = 100 * SCALE
+        self.tokens_used = 0
         self.advance()
 
     def advance(self) -> None:
         now = START + self.elapsed
-        buckets.advance(self.state, self.limits, self.budget, now, now)
+        buckets.advance(self.state, self.limits, now, now)
 
-    @rule(us=st.integers(1, 3 * MINUTE))
+    @rule(us=st.integers(1, 3 * MINUTE) | st.integers(1, 40 * DAY))
     def wait(self, us: int) -> None:
         self.elapsed += us
+        self.requests_allowed += (self.limits.requests_per_minute or 0) * us
+        self.tokens_allowed += (self.limits.tokens_per_minute or 0) * us
         self.advance()
+
+    @rule(requests=st.integers(1, 20), tokens=st.integers(1, 300), us=st.integers(0, MINUTE))
+    def change_limits_some_time_after_the_last_request(self, requests: int, tokens: int, us: int) -> None:
+        self.elapsed += us
+        self.requests_allowed += (self.limits.requests_per_minute or 0) * us
+        self.tokens_allowed += (self.limits.tokens_per_minute or 0) * us
+        self.requests_allowed += max(0, requests - (self.limits.requests_per_minute or 0)) * SCALE
+        self.tokens_allowed += max(0, tokens - (self.limits.tokens_per_minute or 0)) * SCALE
+        self.limits = Limits(requests_per_minute=requests, tokens_per_minute=tokens, concurrent_requests=3)
+        self.advance()
+
+    @rule(window=st.none() | st.sampled_from(Window))
+    def change_the_budget(self, window: Window | None) -> None:
+        self.budget = None if window is None else Budget(amount_nano_usd=1000, window=window)
 
     @rule(tokens=st.integers(0, 120), money=st.integers(0, 400))
     def reserve(self, tokens: int, money: int) -> None:
@@ -53,41 +79,49 @@ class Machine(RuleBasedStateMachine):
             return
         self.open.append(decision)
         self.admitted += 1
-        self.tokens_taken += tokens
-        self.money[decision.window_start] = self.money.get(decision.window_start, 0) + money
+        self.tokens_used += tokens
+        self.spend(decision, money)
+        if self.budget is not None:
+            assert self.state.spent(self.budget.window) <= self.budget.amount_nano_usd
 
-    @rule(used=st.integers(0, 200), spent=st.integers(0, 600), exact=st.booleans())
+    def spend(self, reservation: Reservation, money: int) -> None:
+        for window in ((Window.DAY, reservation.day), (Window.MONTH, reservation.month)):
+            self.money[window] = self.money.get(window, 0) + money
+
+    @rule(used=st.integers(0, 200), spent=st.integers(0, 400), exact=st.booleans())
     def settle(self, used: int, spent: int, exact: bool) -> None:
         if not self.open:
             return
         reservation = self.open.pop(0)
-        buckets.settle(self.state, self.budget, reservation, used, spent, exact=exact)
-        difference = used - reservation.demand.tokens
-        self.tokens_taken += difference if exact else max(0, difference)
-        extra = spent - reservation.demand.nano_usd
-        self.money[reservation.window_start] += extra if exact else max(0, extra)
+        spent = min(spent, reservation.demand.nano_usd)
+        buckets.settle(self.state, reservation, used, spent, exact=exact)
+        difference = used - reservation.tokens_taken
+        if reservation.tokens_taken:
+            self.tokens_used += difference if exact else max(0, difference)
+        self.spend(reservation, spent - reservation.demand.nano_usd)
 
     @invariant()
-    def never_more_requests_than_the_law_allows(self) -> None:
-        assert self.admitted * MINUTE <= 7 * (MINUTE + self.elapsed)
+    def never_more_requests_than_the_limits_allowed(self) -> None:
+        assert self.admitted * SCALE <= self.requests_allowed
+
+    @invariant()
+    def never_more_tokens_than_the_limits_allowed(self) -> None:
+        # Refill is lost at the brim, never gained.
+        assert self.state.tokens <= self.tokens_allowed - self.tokens_used * SCALE
 
     @invariant()
     def levels_never_exceed_one_minutes_worth(self) -> None:
-        assert self.state.requests <= 7 * SCALE
-        assert self.state.tokens <= 100 * SCALE
+        assert self.state.requests <= (self.limits.requests_per_minute or 0) * SCALE
+        assert self.state.tokens <= (self.limits.tokens_per_minute or 0) * SCALE
 
     @invariant()
     def never_more_slots_than_there_are(self) -> None:
         assert self.state.in_flight == len(self.open) <= 3
 
     @invariant()
-    def the_present_window_counts_exactly_what_was_taken_from_it(self) -> None:
-        assert self.state.spent == self.money.get(self.state.window, 0)
-
-    @invariant()
-    def what_was_used_is_missing_from_the_bucket(self) -> None:
-        # Refill is lost at the brim, never gained.
-        assert self.state.tokens <= 100 * SCALE + 100 * self.elapsed - self.tokens_taken * SCALE
+    def the_present_windows_count_exactly_what_was_taken_from_them(self) -> None:
+        assert self.state.day_spent == self.money.get((Window.DAY, self.state.day), 0)
+        assert self.state.month_spent == self.money.get((Window.MONTH, self.state.month), 0)
 
 
 TestMachine = Machine.TestCase
@@ -105,7 +139,7 @@ limits_strategy = st.builds(
 def test_the_wait_is_exact_to_the_microsecond(limits: Limits, demands: list[int]) -> None:
     state, now = State(), START
     for tokens in demands:
-        buckets.advance(state, limits, None, now, now)
+        buckets.advance(state, limits, now, now)
         decision = buckets.reserve(state, limits, None, Demand(tokens), "r", now)
         if not isinstance(decision, Refusal) or decision.dimension is Dimension.CONCURRENCY:
             continue
@@ -118,7 +152,7 @@ def test_the_wait_is_exact_to_the_microsecond(limits: Limits, demands: list[int]
             for name in State.__slots__:
                 setattr(later, name, getattr(state, name))
             later.in_flight = 0
-            buckets.advance(later, limits, None, now + wait, now + wait)
+            buckets.advance(later, limits, now + wait, now + wait)
             again = buckets.reserve(later, limits, None, Demand(tokens), "r", now + wait)
             assert isinstance(again, Reservation) is admitted
 
@@ -128,19 +162,19 @@ def test_refill_does_not_depend_on_how_often_one_looks(limit: int, steps: list[i
     limits = Limits(requests_per_minute=limit)
     often, once = State(), State()
     for state in (often, once):
-        buckets.advance(state, limits, None, START, START)
+        buckets.advance(state, limits, START, START)
         state.requests = -5 * SCALE
     now = START
     for step in steps:
         now += step
-        buckets.advance(often, limits, None, now, now)
-    buckets.advance(once, limits, None, now, now)
+        buckets.advance(often, limits, now, now)
+    buckets.advance(once, limits, now, now)
     assert often.requests == once.requests
 
 
-def fresh(limits: Limits, budget: Budget | None = None, now: int = START) -> State:
+def fresh(limits: Limits, now: int = START) -> State:
     state = State()
-    buckets.advance(state, limits, budget, now, now)
+    buckets.advance(state, limits, now, now)
     return state
 
 
@@ -153,47 +187,49 @@ def take(state: State, limits: Limits, demand: Demand, budget: Budget | None = N
 def test_using_more_than_reserved_becomes_debt_that_delays_the_next() -> None:
     limits = Limits(tokens_per_minute=60)
     state = fresh(limits)
-    buckets.settle(state, None, take(state, limits, Demand(10)), 120, 0, exact=False)
+    buckets.settle(state, take(state, limits, Demand(10)), 120, 0, exact=False)
     refusal = buckets.reserve(state, limits, None, Demand(1), "r", START)
     assert isinstance(refusal, Refusal)
     assert refusal.wait_us == 61_000_000
 
 
-def test_only_exact_usage_is_given_back() -> None:
+def test_only_exact_usage_of_tokens_is_given_back() -> None:
     limits, budget = Limits(tokens_per_minute=100), Budget(amount_nano_usd=100, window=Window.DAY)
-    for exact, left, spent in ((True, 99, 1), (False, 50, 80)):
-        state = fresh(limits, budget)
+    for exact, left in ((True, 99), (False, 50)):
+        state = fresh(limits)
         reservation = take(state, limits, Demand(50, 80), budget)
-        buckets.settle(state, budget, reservation, 1, 1, exact=exact)
-        assert (buckets.standing(state).tokens_left, state.spent) == (left, spent)
+        buckets.settle(state, reservation, 1, 1, exact=exact)
+        assert buckets.standing(state).tokens_left == left
+        # Money is what the ledger says.
+        assert state.spent(Window.DAY) == 1
 
 
 def test_a_budget_refuses_what_it_cannot_cover_and_warn_only_counts() -> None:
     budget = Budget(amount_nano_usd=100, window=Window.DAY)
-    state = fresh(Limits(), budget)
+    state = fresh(Limits())
     take(state, Limits(), Demand(0, 100), budget)
     refusal = buckets.reserve(state, Limits(), budget, Demand(0, 1), "r", START)
     assert isinstance(refusal, Refusal)
     assert refusal.dimension is Dimension.BUDGET
     warn = Budget(amount_nano_usd=100, window=Window.DAY, on_exceeded=OnExceeded.WARN)
     take(state, Limits(), Demand(0, 1), warn)
-    assert state.spent == 101
+    assert state.spent(Window.DAY) == 101
 
 
 def test_a_budget_begins_anew_with_its_utc_day() -> None:
     budget = Budget(amount_nano_usd=100, window=Window.DAY)
     evening = int(datetime(2026, 2, 28, 23, 59, 59, tzinfo=UTC).timestamp()) * 1_000_000
-    state = fresh(Limits(), budget, evening)
+    state = fresh(Limits(), evening)
     late = take(state, Limits(), Demand(0, 100), budget, evening)
     refusal = buckets.reserve(state, Limits(), budget, Demand(0, 1), "r", evening)
     assert isinstance(refusal, Refusal)
     assert refusal.wait_us == 1_000_000
     midnight = evening + 1_000_000
-    buckets.advance(state, Limits(), budget, midnight, midnight)
-    assert state.spent == 0
+    buckets.advance(state, Limits(), midnight, midnight)
+    assert state.spent(Window.DAY) == 0
     # What was reserved yesterday is settled in yesterday's window.
-    buckets.settle(state, budget, late, 0, 500, exact=True)
-    assert state.spent == 0
+    buckets.settle(state, late, 0, 500, exact=True)
+    assert state.spent(Window.DAY) == 0
 
 
 @given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)), st.sampled_from(Window))  # noqa: DTZ001
@@ -213,8 +249,8 @@ def test_a_clock_that_steps_back_gives_nothing() -> None:
     state = fresh(limits)
     take(state, limits, Demand())
     before = state.requests
-    buckets.advance(state, limits, None, START - MINUTE, START - MINUTE)
-    buckets.advance(state, limits, None, START, START)
+    buckets.advance(state, limits, START - MINUTE, START - MINUTE)
+    buckets.advance(state, limits, START, START)
     assert state.requests == before
 
 
@@ -222,9 +258,9 @@ def test_a_changed_limit_keeps_what_was_used() -> None:
     state = fresh(Limits(requests_per_minute=10))
     for _ in range(4):
         take(state, Limits(requests_per_minute=10), Demand())
-    buckets.advance(state, Limits(requests_per_minute=20), None, START, START)
+    buckets.advance(state, Limits(requests_per_minute=20), START, START)
     assert buckets.standing(state).requests_left == 16
-    buckets.advance(state, Limits(requests_per_minute=5), None, START, START)
+    buckets.advance(state, Limits(requests_per_minute=5), START, START)
     assert buckets.standing(state).requests_left == 1
 
 
@@ -232,3 +268,25 @@ def test_no_limit_at_all_admits_everything() -> None:
     state = fresh(Limits())
     for _ in range(1000):
         take(state, Limits(), Demand(10**9, 10**12))
+
+
+def test_what_was_never_taken_is_not_given_back() -> None:
+    limited = Limits(tokens_per_minute=100)
+    state = fresh(Limits())
+    free = take(state, Limits(), Demand(90))
+    buckets.advance(state, limited, START, START)
+    taken = take(state, limited, Demand(60))
+    buckets.settle(state, free, 0, 0, exact=True)
+    assert buckets.standing(state).tokens_left == 40
+    buckets.settle(state, taken, 60, 0, exact=True)
+    assert buckets.standing(state).tokens_left == 40
+
+
+def test_a_request_under_an_old_policy_does_not_bring_its_limits_back() -> None:
+    old = policy(limits=Limits(requests_per_minute=100))
+    new = structs.replace(policy(limits=Limits(requests_per_minute=2)), generation=old.generation + 1)
+    limiter = MemoryLimiter(lambda: START * 1000, lambda: START * 1000)
+    decisions: list[object] = []
+    for document in (new, old, new, old):
+        limiter.reserve(document, "r", Demand(), decisions.append)
+    assert [isinstance(decision, Reservation) for decision in decisions] == [True, True, False, False]
