@@ -28,6 +28,13 @@ MANIFEST_PORT = 30080
 #: Whom the demo asks for: the simulator takes any name, and OpenAI serves this one.
 MODEL = "gpt-4o-mini"
 
+#: Values of the platform's chart with which its tiers are served by OpenAI.
+OPENAI = {
+    "tiers.upstreams[0].name": "openai",
+    "tiers.upstreams[0].baseURL": "https://api.openai.com/v1",
+    "tiers.upstreams[0].credentialsSecret": "openai",
+}
+
 #: Seconds for a Tenant to become ready; it takes a few.
 READY_TIMEOUT = 120
 
@@ -38,7 +45,8 @@ class Demo:
     def __init__(self, checkout: Checkout, openai_key: str | None) -> None:
         self._checkout = checkout
         self._openai_key = openai_key
-        self.stand = Stand(checkout, CLUSTER, (TENANTRY,) if openai_key else (TENANTRY, SIMULATOR))
+        wanted = (TENANTRY,) if openai_key else (TENANTRY, SIMULATOR)
+        self.stand = Stand(checkout, CLUSTER, wanted, OPENAI if openai_key else None)
         self.answer: Answer | None = None
 
     def steps(self) -> list[Step]:

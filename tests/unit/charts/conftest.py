@@ -38,11 +38,12 @@ async def tenant(render_helper: Path) -> AsyncIterator[RenderTenant]:
 
 @pytest.fixture
 def platform(helm: Path) -> RenderPlatform:
-    """``platform("operator.replicas=2")``: the objects of the platform chart with these settings."""
+    """``platform("operator.replicas=2")``: the objects of the platform chart with these settings (and values)."""
 
-    def render(*settings: str) -> list[Object]:
+    def render(*settings: str, values: Path | None = None) -> list[Object]:
         argv = [str(helm), "template", "tenantry", str(CHARTS / "tenantry"), "--namespace", "tenantry-system"]
         argv += ["--kube-version", KUBERNETES, *(part for setting in settings for part in ("--set", setting))]
+        argv += [] if values is None else ["--values", str(values)]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ValueError(done.stderr)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from localcluster import demo
 from tenantry_operator.api.decode import decode_tenant, decode_tier
 from tenantry_operator.api.resolve import resolve
 from tenantry_operator.main import parser
@@ -69,6 +70,35 @@ def test_each_tier_resolves_for_a_tenant_that_names_an_upstream(platform: Render
     spec = resolve(tenant, decode_tier(find(platform(), "TenantTier", tier)))
     assert spec.limits.requests_per_minute is not None
     assert spec.deletion_protection is (tier == "dedicated")
+
+
+DEMO = CHARTS.parent / "kind" / "demo" / "values.yaml"
+
+
+@pytest.mark.parametrize(
+    ("values", "settings", "upstream", "credentials"),
+    [
+        (None, {}, "openai", "openai"),
+        (DEMO, {}, "simulator", None),
+        (DEMO, demo.OPENAI, "openai", "openai"),
+    ],
+)
+def test_a_tenant_that_names_its_tier_only_is_served(
+    platform: RenderPlatform, values: Path | None, settings: Mapping[str, str], upstream: str, credentials: str | None
+) -> None:
+    objects = platform(*(f"{name}={value}" for name, value in settings.items()), values=values)
+    for tier in ("trial", "standard", "dedicated"):
+        tenant = decode_tenant({"metadata": {"name": "acme"}, "spec": {"tier": tier}})
+        (served,) = resolve(tenant, decode_tier(find(objects, "TenantTier", tier))).upstreams
+        assert (served.name, served.credentials_secret) == (upstream, credentials)
+
+
+@pytest.mark.parametrize("tier", ["trial", "standard"])
+def test_limits_and_budget_of_a_small_tier_are_exact(platform: RenderPlatform, tier: str) -> None:
+    tenant = decode_tenant({"metadata": {"name": "acme"}, "spec": {"tier": tier}})
+    spec = resolve(tenant, decode_tier(find(platform(), "TenantTier", tier)))
+    assert spec.budget is not None
+    assert spec.autoscaling.max_replicas == 1, "each pod counts for itself"
 
 
 def test_upstreams_of_the_platform_are_those_of_every_tier_without_its_own(platform: RenderPlatform) -> None:

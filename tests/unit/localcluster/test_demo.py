@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+import yaml
 from localcluster import demo, loading, release
 from localcluster.conversation import Answer, Conversation
 from localcluster.engine import Engine
@@ -82,6 +83,17 @@ def test_with_a_key_no_simulator_is_brought_up(checkout: Checkout) -> None:
     names = {step.name for step in demo.Demo(checkout, "sk-test").steps()}
     assert "upstream credentials" in names
     assert not {name for name in names if "simulator" in name}
+
+
+def test_tiers_are_served_by_whom_the_tenants_of_the_demo_are_served_by() -> None:
+    for openai, values in ((False, yaml.safe_load((ROOT / "kind/demo/values.yaml").read_text())), (True, None)):
+        tenant = yaml.safe_load(demo.tenant_manifest(ROOT, demo.MANIFEST_PORT, openai))
+        expected = (
+            values["tiers"]["upstreams"]
+            if values
+            else [{name.removeprefix("tiers.upstreams[0]."): value for name, value in demo.OPENAI.items()}]
+        )
+        assert tenant["spec"]["upstreams"] == expected
 
 
 def test_images_are_built_while_the_cluster_comes_up(checkout: Checkout) -> None:
