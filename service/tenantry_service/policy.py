@@ -179,6 +179,8 @@ def decode(document: bytes) -> Policy:
         raise PolicyError(path.rstrip("`") or "$", problem) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise PolicyError("$", f"not JSON ({error}); the file must hold one policy document") from error
+    except RecursionError as error:
+        raise PolicyError("$", "is nested too deeply; the file must hold one policy document") from error
     _check(policy)
     return policy
 

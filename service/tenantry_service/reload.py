@@ -16,6 +16,8 @@ from tenantry_service.proxy.engine import Engine
 from tenantry_service.proxy.snapshot import Snapshot, TenantView
 
 POLL_SECONDS = 0.25
+#: A policy that was refused is tried again, in case the reason lay elsewhere (a full process table, a network disk).
+RETRY_SECONDS = 5.0
 #: A credential is some 200 bytes; a file of megabytes is a mistake.
 MAX_CREDENTIAL_BYTES = 16 * 1024
 
@@ -30,6 +32,8 @@ class PolicyFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._credential_files: tuple[Path, ...] = ()
+        #: What the files were when they were last read.
+        self._seen: Identity = ()
 
     def identity(self) -> Identity:
         """Changes when any of the files is replaced, rewritten, appears or disappears."""
@@ -41,6 +45,8 @@ class PolicyFile:
         Raises:
             PolicyError: a file cannot be read, or the policy cannot be served.
         """
+        # Looked at before they are read: a change in between is seen as one.
+        self._seen = self.identity()
         try:
             document = self._path.read_bytes()
         except OSError as error:
@@ -49,21 +55,20 @@ class PolicyFile:
         self._credential_files = tuple(
             Path(upstream.credentials_file) for upstream in policy.upstreams if upstream.credentials_file is not None
         )
+        # The document may name other files than the one before.
+        self._seen = (self._seen[0], *self.identity()[1:])
         return Snapshot([TenantView(policy, _credentials(policy))])
 
-    async def watch(self, engine: Engine, seen: Identity) -> None:
-        """Swap the engine's snapshot with every change since ``seen``, for ever."""
+    async def watch(self, engine: Engine) -> None:
+        """Swap the engine's snapshot with every change since the last :meth:`load`, for ever."""
+        loop = asyncio.get_running_loop()
+        retry_at = float("inf")
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            now = self.identity()
-            if now == seen:
-                continue
-            seen = now
-            self._take_over(engine)
-            # The new document may name other files.
-            seen = (now[0], *self.identity()[1:])
+            if self.identity() != self._seen or loop.time() >= retry_at:
+                retry_at = float("inf") if self._take_over(engine) else loop.time() + RETRY_SECONDS
 
-    def _take_over(self, engine: Engine) -> None:
+    def _take_over(self, engine: Engine) -> bool:
         try:
             snapshot = self.load()
         except PolicyError as error:
@@ -71,7 +76,7 @@ class PolicyFile:
             log.error(
                 "policy refused, the one before stays in force", extra={"field": error.field, "reason": str(error)}
             )
-            return
+            return False
         engine.swap(snapshot)
         engine.telemetry.policy_reloads += 1
         for view in snapshot.views:
@@ -83,12 +88,14 @@ class PolicyFile:
                     "generation": view.policy.generation,
                 },
             )
+        return True
 
 
 def _identity(path: Path) -> tuple[int, int, int, int] | None:
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
+        # A name with a NUL is a ValueError.
         return None
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
@@ -114,5 +121,7 @@ def read_credential(path: Path, field: str) -> str:
             return file.read(MAX_CREDENTIAL_BYTES).decode("ascii").strip()
     except OSError as error:
         raise PolicyError(field, f"{path} cannot be read ({error.strerror}); mount or write the key there") from error
-    except UnicodeDecodeError as error:
+    except ValueError as error:
+        if not isinstance(error, UnicodeDecodeError):
+            raise PolicyError(field, f"{str(path)!r} is no file name; mount or write the key to a file") from error
         raise PolicyError(field, f"{path} holds something that is no API key; write the bare key there") from error

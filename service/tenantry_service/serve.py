@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -186,7 +187,9 @@ async def _run(
 
     background = [asyncio.create_task(engine.sweep()), asyncio.create_task(drain())]
     if policy_file is not None:
-        background.append(asyncio.create_task(policy_file.watch(engine, policy_file.identity())))
+        background.append(asyncio.create_task(policy_file.watch(engine)))
+    for task in background:
+        task.add_done_callback(partial(_on_background_end, server))
     # What is there now stays: the collector need not look at it again.
     gc.collect()
     gc.freeze()
@@ -196,3 +199,13 @@ async def _run(
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
+
+
+def _on_background_end(server: Server, task: asyncio.Task[None]) -> None:
+    """None of them may fail, and nothing good comes of going on without one: finish what is under way and end."""
+    if task.cancelled() or task.exception() is None:
+        return
+    log.critical("a background task failed, the process ends", exc_info=task.exception())
+    if server.drain_asked.is_set():
+        server.should_exit = True
+    server.drain_asked.set()

@@ -53,6 +53,11 @@ class Answer:
         """The answer says of itself that it is complete, whatever happens to the connection."""
         return False
 
+    @property
+    def failed(self) -> bool:
+        """The answer says of itself that the upstream failed, whatever its status."""
+        return False
+
     def used(self) -> Used:
         """What was used up to now."""
         return UNKNOWN_USE
@@ -124,6 +129,11 @@ class ChatStream(Answer):
     def said_all(self) -> bool:
         """``[DONE]`` was seen."""
         return self._meter.done
+
+    @property
+    def failed(self) -> bool:
+        """An error event was seen."""
+        return self._meter.failed
 
     def used(self) -> Used:
         """The upstream's word if it came, else what was counted."""

@@ -351,6 +351,8 @@ class Exchange:
         """The answer is complete."""
         if head is not None:
             self.status = head.status
+        if self._answer is not None and self._answer.failed:
+            self.error_type = ErrorType.PROVIDER_FAILED
         settled = () if self._reservation is None else self._settle(self._used())
         return self._end((ToClient(rest, head, last=True), *settled))
 

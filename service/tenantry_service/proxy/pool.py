@@ -82,6 +82,17 @@ class Pool:
         self._connect_for(pending)
         return pending
 
+    def again(self, request: bytes, listener: Listener) -> None:
+        """Send what a stale connection did not take: before all that waits, and if possible on a new connection."""
+        pending = Pending(self, request, listener)
+        self._waiting.appendleft(pending)
+        listener.upstream_sent(pending)
+        self._connect_for(pending)
+
+    def now(self) -> float:
+        """The loop's time."""
+        return self._loop.time()
+
     def _connect_for(self, pending: Pending) -> None:
         if self._open + self._connecting < self._max:
             self._connecting += 1
@@ -138,6 +149,8 @@ class Pool:
 
     def release(self, connection: Connection) -> None:
         """A connection is free: for who waits longest, else for later."""
+        if connection.closed:
+            return
         if self._waiting:
             pending = self._waiting.popleft()
             connection.send(pending.request, pending.listener)

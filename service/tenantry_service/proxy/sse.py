@@ -39,6 +39,7 @@ class _Choice(Struct, gc=False):
 class _Chunk(Struct, gc=False):
     choices: list[_Choice] | None = None
     usage: Raw = usages.ABSENT
+    error: Raw = usages.ABSENT
 
 
 _decoder = msgspec.json.Decoder(_Chunk)
@@ -48,7 +49,7 @@ _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 class ChatStreamMeter:
     """One stream. ``strip_usage``: leave out the extra chunk with nothing but usage (the caller did not ask for it)."""
 
-    __slots__ = ("_bytes", "_held", "_passing", "_strip", "deltas", "done", "raw_usage", "usage")
+    __slots__ = ("_bytes", "_held", "_passing", "_strip", "deltas", "done", "failed", "raw_usage", "usage")
 
     def __init__(self, *, strip_usage: bool) -> None:
         self._strip = strip_usage
@@ -59,6 +60,8 @@ class ChatStreamMeter:
         self.deltas = 0
         #: ``[DONE]`` was seen: the stream is complete, whatever happens to the connection.
         self.done = False
+        #: An event said that the upstream failed.
+        self.failed = False
         self.usage: Usage | None = None
         self.raw_usage: bytes | None = None
 
@@ -130,6 +133,8 @@ class ChatStreamMeter:
         except _MALFORMED:
             self.deltas += 1
             return True
+        if usages.given(chunk.error):
+            self.failed = True
         if chunk.choices:
             self._count_choices(chunk.choices)
         if not usages.given(chunk.usage):

@@ -15,6 +15,9 @@ from tenantry_service.proxy import headers, known_head
 from tenantry_service.proxy.known_head import KnownHead
 from tenantry_service.proxy.messages import Gone, HeaderList, ResponseHead
 
+#: A kept-alive connection that is lost so soon after a request, and without a byte of an answer, was already being
+#: closed when the request was sent: nobody has seen it (RFC 9112 9.3.1), and it may be sent again.
+STALE_SECONDS = 1.0
 #: The most of an answer's head; llhttp sets no limit of its own.
 MAX_HEAD_BYTES = 128 * 1024
 
@@ -57,6 +60,12 @@ class Owner(Protocol):
     def lost(self, connection: "Connection") -> None:
         """The connection is closed."""
 
+    def again(self, request: bytes, listener: Listener) -> None:
+        """Send a request that went to a connection which was no longer there."""
+
+    def now(self) -> float:
+        """The loop's time."""
+
 
 class Connection(asyncio.Protocol):
     """One connection, one request at a time."""
@@ -68,6 +77,10 @@ class Connection(asyncio.Protocol):
         self._listener: Listener | None = None
         self._paused = False
         self._known: KnownHead[ResponseHead] | None = None
+        self._served = False
+        #: What was sent, as long as it may have to be sent again, and when.
+        self._request = b""
+        self._sent_at = 0.0
         self.closed = False
         self.idle_since = 0.0
         self._reset()
@@ -87,6 +100,9 @@ class Connection(asyncio.Protocol):
         """Write a request. The connection must be idle."""
         self._reset()
         self._listener = listener
+        if self._served:
+            self._request, self._sent_at = request, self._pool.now()
+        self._served = True
         self._transport.write(request)
         listener.upstream_sent(self)
 
@@ -126,6 +142,7 @@ class Connection(asyncio.Protocol):
             # An answer that nobody asked for: whatever follows would be out of step.
             self._close()
             return
+        self._request = b""
         if self._known is not None and self._head is None and not self._head_bytes:
             start = self._known.body_start(data)
             if start:
@@ -184,7 +201,11 @@ class Connection(asyncio.Protocol):
             self._pool.lost(self)
         if listener is None:
             return
-        if exc is None and self._head_told and self._head is not None and self._head.until_close:
+        request, self._request = self._request, b""
+        if request and self._pool.now() - self._sent_at < STALE_SECONDS:
+            self._listener = None
+            self._pool.again(request, listener)
+        elif exc is None and self._head_told and self._head is not None and self._head.until_close:
             self._listener = None
             listener.upstream_closed()
         else:

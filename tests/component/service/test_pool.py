@@ -180,3 +180,51 @@ async def test_an_upstream_speaks_tls_and_its_certificate_is_checked(certificate
     assert (served.body, served.told) == (b"/tls", ["end"])
     assert distrusted.told == [Gone.UNREACHABLE]
     listening.close()
+
+
+class Fickle:
+    """Answers so many requests on each connection, then resets it when the next one comes."""
+
+    def __init__(self, answers: int) -> None:
+        self.answers = answers
+        self.seen: list[bytes] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(self.answers):
+            self.seen.append((await reader.readuntil(b"\r\n\r\n")).split()[1])
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.abort()
+
+
+async def test_a_request_to_a_connection_that_was_being_closed_goes_to_another_one() -> None:
+    fickle = Fickle(1)
+    listening = await asyncio.start_server(fickle, "127.0.0.1", 0)
+    pool = Pool(where(listening.sockets[0].getsockname()[1]), None)
+    for path in ("/0", "/1", "/2"):
+        waiter = Waiter(path).send(pool)
+        await until(lambda asked=waiter: asked.told)
+        assert (waiter.told, waiter.body) == (["end"], b"ok")
+    assert fickle.seen == [b"/0", b"/1", b"/2"]
+    listening.close()
+
+
+async def test_a_new_connection_that_is_reset_is_no_stale_one() -> None:
+    listening = await asyncio.start_server(Fickle(0), "127.0.0.1", 0)
+    waiter = Waiter("/x").send(Pool(where(listening.sockets[0].getsockname()[1]), None))
+    await until(lambda: waiter.told)
+    assert waiter.told == [Gone.INTERRUPTED]
+    listening.close()
+
+
+async def test_what_comes_behind_an_answer_is_not_taken_for_the_next_one(server: Server) -> None:
+    async def chatty(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-le")
+
+    listening = await asyncio.start_server(chatty, "127.0.0.1", 0)
+    pool = Pool(where(listening.sockets[0].getsockname()[1]), None)
+    waiter = Waiter("/x").send(pool)
+    await until(lambda: waiter.told)
+    assert (waiter.body, pool.idle) == (b"ok", 0)
+    listening.close()

@@ -431,3 +431,11 @@ def test_a_body_too_deep_to_be_rewritten_is_refused_before_anything_is_reserved(
     deep = b'{"model":"fast","x":%b%b}' % (b"[" * 100_000, b"]" * 100_000)
     story = play(aliased).on(request(body=deep))
     assert story.refusal.error.status == 400
+
+
+def test_a_stream_that_says_that_it_failed_is_no_success() -> None:
+    failed = b'data: {"error":{"message":"overloaded"}}\n\n'
+    story = play().on(request(body=chat_body(stream=True)), reserved(), sent(), upstream_head(200, SSE))
+    story.on(data(CHUNK_1), data(failed), data(DONE), end())
+    assert story.to_client.endswith(failed + DONE)
+    assert story.exchange.error_type is ErrorType.PROVIDER_FAILED

@@ -69,3 +69,9 @@ def test_what_is_no_document_is_refused(nonsense: bytes) -> None:
     with pytest.raises(PolicyError) as caught:
         policies.decode(nonsense)
     assert caught.value.field == "$"
+
+
+def test_a_document_that_is_nested_without_end_is_refused_and_not_a_crash() -> None:
+    deep = b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"," + document()[1:]
+    with pytest.raises(PolicyError):
+        policies.decode(deep)
