@@ -80,8 +80,10 @@ class Live:
         unchanged = isinstance(before, TenantTier) and isinstance(fresh, TenantTier) and before.spec == fresh.spec
         return None if unchanged else meta.name
 
-    def drop_tier(self, name: str) -> bool:
-        """The tier is gone."""
+    def drop_tier(self, name: str, as_of: int) -> bool:
+        """The tier was gone at that version."""
+        if self._tier_versions.get(name, as_of) > as_of:
+            return False
         self._tier_versions.pop(name, None)
         return self.tiers.pop(name, None) is not None
 
@@ -103,9 +105,13 @@ class Live:
         self.credentials[fresh.name] = fresh
         return True
 
-    def drop_credential(self, name: str) -> bool:
-        """The Secret is gone, or has lost its label."""
-        return self.credentials.pop(name, None) is not None
+    def drop_credential(self, name: str, as_of: int) -> bool:
+        """The Secret was gone, or without its label, at that version."""
+        known = self.credentials.get(name)
+        if known is None or known.version > as_of:
+            return False
+        del self.credentials[name]
+        return True
 
     def tenants_using(self, secret: str) -> list[str]:
         """The Tenants with an upstream, of their own or of their tier, that names this Secret."""
@@ -124,7 +130,9 @@ class Live:
     # Children
 
     def put_child(self, fresh: Child) -> bool:
-        """Take in a managed object; False when it is not newer or nothing that matters differs."""
+        """Take in a managed object; False when it is not newer, nothing that matters differs, or it is not at home."""
+        if not fresh.at_home:
+            return False
         mine = self._children.setdefault(fresh.tenant, {})
         known = mine.get(fresh.ref)
         if known is not None and fresh.version <= known.version:

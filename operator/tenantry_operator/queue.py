@@ -5,7 +5,7 @@
 - A key is worked on by one worker at a time. Added while it waits, it waits once; added while it is worked on, it
   comes back once when that is done. However many events, no more than one run behind the current one.
 - Lanes: deletions and users' changes go before the progress of pods, and that before periodic looks. A key that has
-  waited for ``FAIRNESS`` seconds goes first whatever its lane, so that no lane starves.
+  waited for ``FAIRNESS`` seconds gets every fourth turn whatever its lane, so that no lane starves.
 - A failed key comes back after a pause that doubles, with jitter. Events of other objects do not cut the pause short
   (often they are the echo of our own failing attempts); a user's change does.
 - A key that was worked on too often in a short time (somebody fights us over an object) has its circuit opened: it
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 #: Seconds; 0.25, 0.5, 1 … 300: quick for hiccups, and a broken tenant costs 12 attempts an hour.
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 300.0
 FAIRNESS = 30.0
+#: One turn in so many goes to the oldest key, if that has aged: thousands of aged ones must not hold up a user.
+AGED_SHARE = 4
 
 #: The circuit: a bucket of runs for each key. A normal create takes some 10 runs in its first seconds.
 BUCKET, REFILL_SECONDS = 60.0, 2.0
@@ -67,6 +69,7 @@ class Schedule:
     _buckets: dict[str, _Bucket] = field(default_factory=dict)
     _open: set[str] = field(default_factory=set)
     _sequence: int = 0
+    _takes: int = 0
 
     def add(self, key: str, lane: Lane, now: float) -> None:
         """Something about the key is new."""
@@ -92,7 +95,7 @@ class Schedule:
         """Look at the key in ``pause`` seconds, unless it is looked at before that anyway."""
         waiting = any(key in queued for queued in self._ready.values())
         due = self._due.get(key)
-        if waiting or (due is not None and due[0] <= now + pause):
+        if waiting or key in self._running or (due is not None and due[0] <= now + pause):
             return
         self._sequence += 1
         self._due[key] = (now + pause, lane)
@@ -116,8 +119,10 @@ class Schedule:
         heads = {lane: next(iter(queued.values())) for lane, queued in self._ready.items() if queued}
         if not heads:
             return None
+        self._takes += 1
         oldest = min(heads, key=lambda lane: heads[lane])
-        return oldest if now - heads[oldest] > FAIRNESS else min(heads)
+        aged = now - heads[oldest] > FAIRNESS and self._takes % AGED_SHARE == 0
+        return oldest if aged else min(heads)
 
     def done(self, key: str, now: float, *, again_in: float | None, failed: bool) -> None:
         """The key was worked on."""
@@ -241,6 +246,8 @@ class WorkQueue:
         finally:
             for task in self._tasks:
                 task.cancel()
+            # The Lease is given back after this: by then none of them may still be writing.
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def drain(self, limit: float) -> bool:
         """Start nothing new and wait up to ``limit`` seconds for what is under way; whether all of it ended."""

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from tenantry_operator import logs, metrics
 from tenantry_operator.api.conditions import ConditionType, Reason
-from tenantry_operator.api.meta import API_VERSION, FINALIZER, GROUP, VERSION, namespace_of
+from tenantry_operator.api.meta import API_VERSION, FINALIZER, GROUP, VERSION, ObjectMeta, namespace_of
 from tenantry_operator.api.resolve import ResolvedSpec
 from tenantry_operator.api.tenant import Tenant, TenantStatus
 from tenantry_operator.apply import applyset, keys, pods
@@ -19,13 +19,13 @@ from tenantry_operator.apply.kinds import GROUP_KINDS
 from tenantry_operator.kube import errors
 from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.events import Recorder, Subject
-from tenantry_operator.kube.resources import DEPLOYMENTS, NAMESPACES, Resource
+from tenantry_operator.kube.resources import DEPLOYMENTS, NAMESPACES, SECRETS, Resource
 from tenantry_operator.live import Live, TenantRecord, read_tenant
 from tenantry_operator.plan import desired, names, objects
 from tenantry_operator.plan import status as plan_status
-from tenantry_operator.plan.assess import Assessment, Facts, Failure, State, assess, failed, retains, set_fingerprint
+from tenantry_operator.plan.assess import Assessment, Facts, Failure, State, assess, failed, retains
 from tenantry_operator.plan.desired import IssuedKey, Platform
-from tenantry_operator.plan.observed import Ref
+from tenantry_operator.plan.observed import Ref, fingerprint
 from tenantry_operator.render import Renderer, RenderError
 
 log = logging.getLogger(__name__)
@@ -39,8 +39,9 @@ PATIENCE = 5
 GIVEN_UP = 12
 
 
-#: A run through all states takes six steps; what changes under our hands for longer waits for its next turn.
-MOST_STEPS = 12
+#: No step is done twice in one turn: what changes under our hands waits for the next.
+CHANGING = "objects changed while they were being applied"
+AGAIN = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +104,11 @@ class Reconciler:
         try:
             if assessment.state is State.DELETING:
                 return await self._delete(facts, assessment)
-            for _ in range(MOST_STEPS):
-                step = self._steps.get(assessment.state)
-                if step is None:
-                    break
+            taken: set[State] = set()
+            while (step := self._steps.get(assessment.state)) is not None:
+                if assessment.state in taken:
+                    raise Failure(Reason.PROGRESSING_WITH_RETRY, CHANGING, stalled=False, requeue=AGAIN)
+                taken.add(assessment.state)
                 facts = await step(facts)
                 assessment = assess(facts, GROUP_KINDS)
         except Failure as failure:
@@ -115,8 +117,9 @@ class Reconciler:
             if turn.attempt >= PATIENCE and not isinstance(error, errors.WritesForbidden):
                 await self._report(facts, failed(_hiccup(error, turn.attempt)))
             raise
-        await self._report(facts, assessment)
-        return assessment.requeue
+        record = await self._report(facts, assessment)
+        # The answer to our write may hold a change that the watch will now count as an echo.
+        return 0.0 if _moved(facts.meta, record.meta) else assessment.requeue
 
     # What is known
 
@@ -222,7 +225,8 @@ class Reconciler:
         tied = applyset.ApplySet(self._client, name, facts.children, fresh=facts.fresh)
         applied = done + await tied.apply([each for each in members if each.ref not in {child.ref for child in done}])
         for each in applied:
-            self._live.put_child(each)
+            if each.ref.group_kind != SECRETS.group_kind:
+                self._live.put_child(each)
         for each in await tied.prune(applied, keys={names.key_secret(key.name) for key in spec.keys}):
             self._live.drop_child(name, each.ref, each.uid)
         if had_pods:
@@ -230,9 +234,11 @@ class Reconciler:
             annotations = desired.pod_annotations(document, facts.credentials)
             await pods.refresh(self._client, namespace_of(name), name, annotations)
         log.info("applied", extra={"digest": facts.digest})
-        digest, facts = facts.digest, self._refreshed(facts)
-        status = plan_status.applied(facts.status, digest, self._renderer.chart, set_fingerprint(facts), self._now())
-        return replace(facts, status=status)
+        # From the answers to our own writes: what somebody else has changed since then must not become the measure.
+        status = plan_status.applied(
+            facts.status, facts.digest, self._renderer.chart, fingerprint(applied), self._now()
+        )
+        return replace(self._refreshed(facts), status=status)
 
     async def _members(self, facts: Facts, spec: ResolvedSpec, values: Mapping[str, object]) -> list[applyset.Member]:
         name = facts.meta.name
@@ -268,9 +274,8 @@ class Reconciler:
             else:
                 await self._report(facts, assessment)
                 deployment = self._live.child(name, Ref(DEPLOYMENTS.group_kind, namespace_of(name), names.WORKLOAD))
-                if deployment is not None and namespace.metadata.deletion_timestamp is None:
-                    await namespaces.drain(self._client, deployment)
-                else:
+                going = namespace.metadata.deletion_timestamp is not None
+                if going or deployment is None or not await namespaces.drain(self._client, deployment):
                     await namespaces.remove(self._client, namespace)
                 return assessment.requeue
         self._keys.pop(name, None)
@@ -328,7 +333,19 @@ class Reconciler:
         await self._recorder.record(subject, reason=reason, note=note, action="Reconcile", warning=warning)
 
 
+def _moved(before: ObjectMeta, after: ObjectMeta) -> bool:
+    return (before.uid, before.generation, before.deletion_timestamp, before.labels, before.annotations) != (
+        after.uid,
+        after.generation,
+        after.deletion_timestamp,
+        after.labels,
+        after.annotations,
+    )
+
+
 def _hiccup(error: errors.KubeError, attempt: int) -> Failure:
     given_up = attempt >= GIVEN_UP
+    if isinstance(error, errors.Forbidden):
+        return Failure(Reason.APPLY_FORBIDDEN, f"after {attempt} attempts: {error}")
     reason = Reason.RETRIES_EXCEEDED if given_up else Reason.PROGRESSING_WITH_RETRY
     return Failure(reason, f"after {attempt} attempts: {error}", stalled=given_up)

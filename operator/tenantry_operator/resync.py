@@ -109,40 +109,53 @@ class Resync:
             self._notify(tenant, Lane.PROGRESS, 0.0)
 
     async def _tiers(self) -> None:
-        present = set()
+        present, as_of = set(), 0
         async for page in self._client.pages(TIERS, into=dict[str, object]):
+            as_of = version(page.metadata.resource_version)
             for raw in page.items:
                 name = self._live.put_tier(raw)
                 present.add(_name(raw))
-                for tenant in self._live.tenants_of_tier(name) if name else ():
-                    self._notify(tenant, Lane.CHANGE, 0.0)
+                if name:
+                    self._changed(self._live.tenants_of_tier(name))
         for name in set(self._live.tiers) - present:
-            self._live.drop_tier(name)
+            if self._live.drop_tier(name, as_of):
+                self._changed(self._live.tenants_of_tier(name))
 
     async def _credentials(self) -> None:
-        listed = await self._client.list(
+        present, as_of = set(), 0
+        pages = self._client.pages(
             SECRETS,
             namespace=self._platform_namespace,
             labels=names.CREDENTIALS_SELECTOR,
             into=CredentialSecret,
         )
-        for secret in listed:
-            if self._live.put_credential(secret.facts()):
-                for tenant in self._live.tenants_using(secret.metadata.name):
-                    self._notify(tenant, Lane.CHANGE, 0.0)
-        for name in set(self._live.credentials) - {secret.metadata.name for secret in listed}:
-            self._live.drop_credential(name)
+        async for page in pages:
+            as_of = version(page.metadata.resource_version)
+            for secret in page.items:
+                present.add(secret.metadata.name)
+                if self._live.put_credential(secret.facts()):
+                    self._changed(self._live.tenants_using(secret.metadata.name))
+        for name in set(self._live.credentials) - present:
+            if self._live.drop_credential(name, as_of):
+                self._changed(self._live.tenants_using(name))
 
     async def _tenants(self) -> None:
-        present = set()
+        present, as_of = set(), 0
         async for page in self._client.pages(TENANTS, into=dict[str, object]):
+            as_of = version(page.metadata.resource_version)
             for raw in page.items:
                 record = read_tenant(raw)
                 present.add(record.meta.name)
                 if self._live.put_tenant(record):
                     self._notify(record.meta.name, Lane.RESYNC, 0.0)
         for name in set(self._live.tenants) - present:
-            self._live.drop_tenant(name, self._live.tenants[name].meta.uid)
+            meta = self._live.tenants[name].meta
+            if version(meta.resource_version) <= as_of:
+                self._live.drop_tenant(name, meta.uid)
+
+    def _changed(self, tenants: list[str]) -> None:
+        for name in tenants:
+            self._notify(name, Lane.CHANGE, 0.0)
 
 
 def _name(raw: dict[str, object]) -> str:

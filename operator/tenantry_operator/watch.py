@@ -17,12 +17,13 @@ import kopf
 import msgspec
 
 from tenantry_operator import metrics
+from tenantry_operator.api.meta import NAMESPACE_PREFIX
 from tenantry_operator.apply.kinds import WATCHED
 from tenantry_operator.kube.config import Access
 from tenantry_operator.kube.resources import DEPLOYMENTS, LEASES, NAMESPACES, SECRETS, Resource
 from tenantry_operator.live import Live, read_tenant
 from tenantry_operator.plan import names
-from tenantry_operator.plan.observed import LiveDeployment, LiveObject, child
+from tenantry_operator.plan.observed import LiveDeployment, LiveObject, child, version
 from tenantry_operator.queue import Lane, WorkQueue
 from tenantry_operator.reconcile import TENANTS, TIERS
 from tenantry_operator.resync import CredentialSecret
@@ -54,19 +55,29 @@ class Intake:
         """A Tenant was added, changed or removed."""
         record = read_tenant(raw)
         name = record.meta.name
+        known = self.live.tenants.get(name)
         if gone:
             news = self.live.drop_tenant(name, record.meta.uid)
             self.queue.forget(name)
         else:
             news = self.live.put_tenant(record)
         if news:
-            self.queue.add(name, Lane.DELETION if record.meta.deletion_timestamp else Lane.CHANGE)
+            # Only a new spec is a user's change; whoever writes labels or our status must not get past the breaker.
+            same_spec = known is not None and (known.meta.uid, known.meta.generation) == (
+                record.meta.uid,
+                record.meta.generation,
+            )
+            lane = Lane.PROGRESS if same_spec else Lane.CHANGE
+            self.queue.add(name, Lane.DELETION if record.meta.deletion_timestamp else lane)
         return news
 
     def tier(self, gone: bool, raw: Raw) -> bool:
         """A TenantTier: news for every Tenant that names it."""
-        name = msgspec.convert(raw, LiveObject).metadata.name
-        news = self.live.drop_tier(name) if gone else self.live.put_tier(raw) is not None
+        meta = msgspec.convert(raw, LiveObject).metadata
+        name = meta.name
+        news = (
+            self.live.drop_tier(name, version(meta.resource_version)) if gone else self.live.put_tier(raw) is not None
+        )
         if news:
             self._fan_out(self.live.tenants_of_tier(name))
         return news
@@ -74,7 +85,7 @@ class Intake:
     def credential(self, gone: bool, raw: Raw) -> bool:
         """A credentials Secret: news for every Tenant with an upstream that names it."""
         facts = msgspec.convert(raw, CredentialSecret).facts()
-        news = self.live.drop_credential(facts.name) if gone else self.live.put_credential(facts)
+        news = self.live.drop_credential(facts.name, facts.version) if gone else self.live.put_credential(facts)
         if news:
             self._fan_out(self.live.tenants_using(facts.name))
         return news
@@ -84,6 +95,10 @@ class Intake:
         live: LiveObject | LiveDeployment
         live = msgspec.convert(raw, LiveDeployment) if resource is DEPLOYMENTS else msgspec.convert(raw, LiveObject)
         seen = child(resource.group_kind, live)
+        if not seen.at_home:  # labelled as somebody else's, or relabelled: then its real tenant has lost it
+            place = seen.ref.namespace or seen.ref.name
+            seen = msgspec.structs.replace(seen, tenant=place.removeprefix(NAMESPACE_PREFIX))
+            gone = True
         news = self.live.drop_child(seen.tenant, seen.ref, seen.uid) if gone else self.live.put_child(seen)
         if news:
             owner = self.live.tenants.get(seen.tenant)

@@ -73,8 +73,13 @@ def test_an_object_of_another_set_is_left_alone(cluster: Cluster, operators: Ope
 
 def test_at_rest_nothing_is_written_also_not_after_a_restart(cluster: Cluster, operators: Operators, name: str) -> None:
     first = operators.start()
+    labels = {"tenantry.dev/upstream-credentials": "true"}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "at-rest", "labels": labels}}
+    secret_path = "/api/v1/namespaces/tenantry-system/secrets/at-rest"
+    cluster.apply(secret_path, {**secret, "stringData": {"api-key": "sk"}})
+    upstream = {"name": "openai", "baseURL": "https://api.openai.com/v1", "credentialsSecret": "at-rest"}
     for each in (name, f"{name}-two"):
-        cluster.tenant(each, autoscaling={"maxReplicas": 3})
+        cluster.tenant(each, autoscaling={"maxReplicas": 3}, upstreams=[upstream])
         cluster.wait_for(each, "Ready", "True")
     time.sleep(2)  # let the HPA and the quota controller have their say
     writes, versions = first.writes(), written_by_us(cluster, name, f"{name}-two")
@@ -85,6 +90,7 @@ def test_at_rest_nothing_is_written_also_not_after_a_restart(cluster: Cluster, o
     time.sleep(4)
     assert second.writes() == 0
     assert written_by_us(cluster, name, f"{name}-two") == versions
+    cluster.delete(secret_path)
 
 
 def written_by_us(cluster: Cluster, *names: str) -> dict[str, str]:

@@ -85,6 +85,7 @@ class Reason(StrEnum):
     )
     RENDER_FAILED = "RenderFailed", "The tenant chart cannot be rendered from these values."
     RETRIES_EXCEEDED = "RetriesExceeded", "Too many attempts failed; the operator only looks again now and then."
+    INTERNAL_ERROR = "InternalError", "The operator met an error that it does not know; its log says more."
     CIRCUIT_OPEN = "CircuitOpen", "The Tenant changes more often than it can settle; its reconciles are spaced out."
 
     # The endpoint itself.

@@ -143,7 +143,7 @@ class ApplySet:
                 return await self._write(member, force=True)
         except errors.NamespaceTerminating:
             raise terminating(member.ref.namespace) from None
-        except (errors.Forbidden, errors.Invalid, errors.BadRequest) as error:
+        except (errors.Invalid, errors.BadRequest) as error:
             raise Failure(Reason.APPLY_FORBIDDEN, f"{what}: {error.message}") from error
 
     async def _write(self, member: Member, *, force: bool) -> Child:
@@ -178,7 +178,12 @@ class ApplySet:
         ``keys`` names the Secrets with API keys: they are members that are never applied, only created once.
         """
         keep = {each.uid for each in applied}
-        candidates = [each for each in self._known.values() if each.set_id == self._id]
+        # Never a Namespace: the tenant's own is not an orphan, and no other can be a member.
+        candidates = [
+            each
+            for each in self._known.values()
+            if each.set_id == self._id and each.at_home and each.ref.namespace and not each.terminating
+        ]
         if not self._fresh:
             secrets = await self._client.list(
                 SECRETS,

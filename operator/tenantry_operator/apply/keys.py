@@ -127,5 +127,4 @@ async def _copy(client: Client, tenant: str, upstream: Upstream, platform_namesp
             Reason.CREDENTIALS_NOT_FOUND,
             f"Secret {upstream.credentials_secret} of {platform_namespace} has no field {names.SECRET_FIELD}: add it",
         )
-    value = base64.b64decode(encoded).decode()
-    return objects.secret(tenant, names.upstream_secret(upstream.name), value)
+    return objects.secret_copy(tenant, names.upstream_secret(upstream.name), encoded)

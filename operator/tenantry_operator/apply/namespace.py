@@ -34,7 +34,7 @@ async def claim(client: Client, tenant: str, uid: str, platform: Platform) -> tu
     except errors.AlreadyExists:
         created = False
         namespace = await client.get(NAMESPACES, namespace_of(tenant), into=LiveObject)
-        _check(namespace, uid)
+        namespace = await _reclaimed(client, namespace, tenant, uid)
     binding = await client.apply(
         ROLE_BINDINGS,
         names.OPERATOR_BINDING,
@@ -45,16 +45,21 @@ async def claim(client: Client, tenant: str, uid: str, platform: Platform) -> tu
     return created, [child(NAMESPACES.group_kind, namespace), child(ROLE_BINDINGS.group_kind, binding)]
 
 
-def _check(namespace: LiveObject, uid: str) -> None:
+async def _reclaimed(client: Client, namespace: LiveObject, tenant: str, uid: str) -> LiveObject:
+    """The namespace with its marks, put back where somebody took them; its owner's uid proves that it is ours."""
     meta = namespace.metadata
     if meta.deletion_timestamp is not None:
         raise terminating(meta.name)
-    if meta.annotations.get(names.TENANT_UID) != uid:
+    if meta.annotations.get(names.TENANT_UID) != uid and uid not in {owner.uid for owner in meta.owner_references}:
         raise Failure(
             Reason.NAMESPACE_CONFLICT,
             f"namespace {meta.name} exists and was not made for this Tenant; it is left alone."
             " Delete or rename it, or give the Tenant another name",
         )
+    if names.labels(tenant).items() <= meta.labels.items() and meta.annotations.get(names.TENANT_UID) == uid:
+        return namespace
+    marks = {"labels": names.labels(tenant), "annotations": {names.TENANT_UID: uid}, "uid": meta.uid}
+    return await client.merge_patch(NAMESPACES, meta.name, {"metadata": marks}, into=LiveObject)
 
 
 def terminating(namespace: str) -> Failure:
@@ -66,23 +71,27 @@ def terminating(namespace: str) -> Failure:
 async def find_own(client: Client, tenant: str, uid: str) -> LiveObject | None:
     """The tenant's namespace, read from the API server itself (a cache might be behind); None when it is not ours."""
     namespace = await client.find(NAMESPACES, namespace_of(tenant), into=LiveObject)
-    if namespace is None or namespace.metadata.annotations.get(names.TENANT_UID) != uid:
+    if namespace is None:
         return None
-    return namespace
+    meta = namespace.metadata
+    ours = meta.annotations.get(names.TENANT_UID) == uid or uid in {owner.uid for owner in meta.owner_references}
+    return namespace if ours else None
 
 
-async def drain(client: Client, deployment: Child) -> None:
-    """Delete the Deployment; it stays visible until its last pod has ended.
+async def drain(client: Client, deployment: Child) -> bool:
+    """Delete the Deployment; it stays visible until its last pod has ended. False when it is gone already.
 
     Pods go before the namespace does, for two reasons: fences and policy stand until the last stream has ended; and
     the namespace controller, when it finds pods, does not look again for half of their grace period (61 s for ours).
     """
-    if not deployment.terminating:
-        where = deployment.ref
-        with contextlib.suppress(errors.NotFound, errors.Conflict):
-            await client.delete(
-                DEPLOYMENTS, where.name, namespace=where.namespace, uid=deployment.uid, dependants_first=True
-            )
+    where = deployment.ref
+    try:
+        await client.delete(
+            DEPLOYMENTS, where.name, namespace=where.namespace, uid=deployment.uid, dependants_first=True
+        )
+    except (errors.NotFound, errors.Conflict):
+        return False
+    return True
 
 
 async def remove(client: Client, namespace: LiveObject) -> None:
@@ -100,6 +109,8 @@ async def release(client: Client, namespace: LiveObject) -> None:
 
     Without the tenant label it is in nobody's watch, and without the uid no later Tenant takes it for its own.
     """
+    with contextlib.suppress(errors.NotFound):
+        await client.delete(ROLE_BINDINGS, names.OPERATOR_BINDING, namespace=namespace.metadata.name)
     metadata: dict[str, object] = {
         "uid": namespace.metadata.uid,
         "ownerReferences": None,

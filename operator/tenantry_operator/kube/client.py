@@ -254,12 +254,15 @@ class Client:
         verb: str | None = None,
     ) -> T:
         data = None if body is None else msgspec.json.encode(body)
+        token = await self.access.tokens.token()  # may take long; so before the question whether we may write
         turn = self._reads if method == "GET" else self._writes
         for tries_left in reversed(range(THROTTLED_TRIES)):
             async with turn:
                 if method != "GET" and not self.may_write():
                     raise errors.WritesForbidden(f"{method} {path}: this process does not hold the Lease")
-                code, answer, retry_after = await self._send(method, path, query, data, content_type, verb, resource)
+                code, answer, retry_after = await self._send(
+                    method, path, query, data, content_type, verb, resource, token
+                )
             if code < 300:
                 return _decode(answer, into, path)
             error = errors.from_response(code, answer, retry_after)
@@ -280,10 +283,10 @@ class Client:
         content_type: str,
         verb: str | None,
         resource: Resource,
+        token: str | None,
     ) -> tuple[int, bytes, str | None]:
         assert self._session is not None, "use the client as a context manager"
         headers = {"Content-Type": content_type, "Accept": "application/json"}
-        token = await self.access.tokens.token()
         if token:
             headers["Authorization"] = f"Bearer {token}"
         clock = asyncio.get_running_loop().time

@@ -147,11 +147,18 @@ class Lease:
                 async with asyncio.timeout(max(self._valid_until - began, 0.01)):
                     await self._renew(began)
             except errors.Conflict:
-                raise LeaseLost(f"lease {self.namespace}/{self.name} was taken by another operator") from None
+                await self._look_again()
             except (TimeoutError, errors.ApiError, errors.Unreachable) as error:
                 log.warning("lease %s/%s: renewal failed: %s", self.namespace, self.name, error or "no answer")
             if not self.holds():
                 raise LeaseLost(f"lease {self.namespace}/{self.name}: no renewal within {self._timing.deadline:.0f} s")
+
+    async def _look_again(self) -> None:
+        """A renewal whose answer got lost has moved the version on: that is no loss, as long as the holder is us."""
+        lease = await self._client.find(LEASES, self.name, namespace=self.namespace, into=_Lease)
+        if lease is None or lease.spec.holder_identity != self.identity:
+            raise LeaseLost(f"lease {self.namespace}/{self.name} was taken by another operator")
+        self._held = lease
 
     async def _renew(self, began: float) -> None:
         assert self._held is not None

@@ -13,7 +13,7 @@ from tenantry_operator.api.decode import FieldError
 from tenantry_operator.api.meta import FINALIZER, ObjectMeta
 from tenantry_operator.api.resolve import ResolvedSpec, resolve
 from tenantry_operator.api.settings import DeletionPolicy
-from tenantry_operator.api.tenant import Tenant, TenantStatus
+from tenantry_operator.api.tenant import Outcome, Tenant, TenantStatus
 from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.plan import names
 from tenantry_operator.plan.desired import IssuedKey
@@ -162,9 +162,9 @@ def assess(facts: Facts, group_kinds: frozenset[str]) -> Assessment:
 
 
 def set_fingerprint(facts: Facts) -> str:
-    """The fingerprint of the tenant's set as it is now."""
+    """The fingerprint of the tenant's set as it is now, without what is on its way out."""
     wanted = names.set_id(facts.meta.name)
-    return fingerprint([child for child in facts.children if child.set_id == wanted])
+    return fingerprint([child for child in facts.children if child.set_id == wanted and not child.terminating])
 
 
 def failed(failure: Failure, *, drifted: bool = False) -> Assessment:
@@ -207,15 +207,20 @@ def _is_claimed(facts: Facts) -> bool:
 
 
 def _health(facts: Facts, spec: ResolvedSpec) -> Assessment:
-    workload = facts.workload
+    workload, history = facts.workload, facts.status.history
     if spec.suspend_traffic:
         left = workload.total if workload else 0
         message = f"{left} pods are still finishing" if left else ""
         return Assessment(state=State.PAUSED, reason=Reason.TRAFFIC_SUSPENDED, message=message)
-    if workload is None or not workload.current:
+    if workload is None:
         return _on_the_way(State.PROGRESSING)
-    if workload.wanted == 0:
+    if workload.wanted == 0 and workload.current:
         return Assessment(state=State.ASLEEP, reason=Reason.ASLEEP)
+    if workload.available and history and history[0].outcome is Outcome.READY:
+        # This revision has been up before: pods that come and go with the load make it degraded, not unready.
+        return Assessment(state=State.READY, reason=Reason.READY, degraded=_degraded(facts, spec, workload))
+    if not workload.current:
+        return _on_the_way(State.PROGRESSING)
     if workload.refused:
         quota = "exceeded quota" in workload.refused
         return Assessment(

@@ -64,12 +64,20 @@ def operator_binding(tenant: str, platform: Platform) -> Object:
 
 def secret(tenant: str, name: str, value: str) -> Object:
     """A Secret of the tenant that holds one value."""
+    return {**_secret(tenant, name), "stringData": {names.SECRET_FIELD: value}}
+
+
+def secret_copy(tenant: str, name: str, encoded: str) -> Object:
+    """The same with a value that is Base64 already, whatever bytes it stands for."""
+    return {**_secret(tenant, name), "data": {names.SECRET_FIELD: encoded}}
+
+
+def _secret(tenant: str, name: str) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "type": "Opaque",
         "metadata": {"name": name, "namespace": namespace_of(tenant), "labels": names.labels(tenant)},
-        "stringData": {names.SECRET_FIELD: value},
     }
 
 

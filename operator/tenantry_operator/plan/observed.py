@@ -9,6 +9,7 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
+from tenantry_operator.api.meta import namespace_of
 from tenantry_operator.plan import names
 
 
@@ -19,6 +20,12 @@ class ManagedFields(Struct, frozen=True, rename="camel"):
     operation: str = ""
     subresource: str = ""
     fields_v1: dict[str, object] = msgspec.field(default_factory=dict, name="fieldsV1")
+
+
+class OwnerReference(Struct, frozen=True):
+    """Who an object goes with."""
+
+    uid: str = ""
 
 
 class LiveMeta(Struct, frozen=True, rename="camel"):
@@ -32,6 +39,7 @@ class LiveMeta(Struct, frozen=True, rename="camel"):
     deletion_timestamp: datetime | None = None
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    owner_references: list[OwnerReference] = []
     managed_fields: list[ManagedFields] = []
 
 
@@ -109,6 +117,11 @@ class Child(Struct, frozen=True, kw_only=True):
     tenant_uid: str = ""  # Namespaces only: whose it is
     workload: Workload | None = None
 
+    @property
+    def at_home(self) -> bool:
+        """Whether it is where its tenant's objects are: anybody who may write somewhere can put our labels there."""
+        return (self.ref.namespace or self.ref.name) == namespace_of(self.tenant)
+
     def same_as(self, other: "Child") -> bool:
         """Whether nothing that decisions look at differs."""
         return msgspec.structs.replace(self, version=other.version) == other
@@ -163,5 +176,6 @@ def _workload(live: LiveDeployment) -> Workload:
 
 def fingerprint(children: list[Child]) -> str:
     """One hash for "these objects exist and hold what we applied". Equal before and after a restart: no drift."""
-    lines = sorted(f"{each.ref.group_kind}/{each.ref.namespace}/{each.ref.name}={each.fields}" for each in children)
+    seen = [each for each in children if each.ref.group_kind != "Secret"]  # not watched, so not comparable later
+    lines = sorted(f"{each.ref.group_kind}/{each.ref.namespace}/{each.ref.name}={each.fields}" for each in seen)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]

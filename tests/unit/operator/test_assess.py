@@ -10,6 +10,7 @@ from tenantry_operator.api.tenant import TenantStatus
 from tenantry_operator.apply.kinds import GROUP_KINDS
 from tenantry_operator.plan import names
 from tenantry_operator.plan.assess import Assessment, Facts, State, assess, missing_credentials, retains
+from tenantry_operator.plan.observed import Workload
 
 from tests.unit.operator.tenants import SPACE, child, new_facts, settled, tenant, tier, workload
 
@@ -116,8 +117,31 @@ def test_a_dying_namespace_is_waited_for() -> None:
     ],
 )
 def test_health_follows_the_deployment(pods: object, state: State, reason: Reason) -> None:
-    verdict = judge(settled(workload=pods))
+    never_up = replace(settled().status, history=())
+    verdict = judge(settled(workload=pods, status=never_up))
     assert (verdict.state, verdict.reason) == (state, reason)
+
+
+@pytest.mark.parametrize(
+    "pods",
+    [
+        workload(current=False),
+        workload(wanted=3, total=3, updated=1),
+        workload(wanted=3, refused="exceeded quota"),
+        workload(wanted=2, deadline_exceeded=True),
+    ],
+)
+def test_a_revision_that_was_up_stays_ready_while_pods_come_and_go_with_the_load(pods: Workload) -> None:
+    assert judge(settled(workload=pods)).state is State.READY
+    assert judge(settled(workload=replace(pods, available=0))).state is not State.READY
+
+
+def test_what_is_on_its_way_out_is_not_there() -> None:
+    namespace, binding, deployment = settled().children
+    leaving = settled(children=(namespace, binding, replace(deployment, terminating=True)))
+    assert judge(leaving).state is State.DRIFTED
+    orphan = child("ConfigMap", "old", terminating=True)
+    assert judge(settled(children=(*settled().children, orphan))).state is State.READY
 
 
 def test_traffic_suspended_is_a_state_of_its_own() -> None:

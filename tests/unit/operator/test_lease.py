@@ -150,6 +150,22 @@ async def test_being_overruled_is_a_loss_at_once() -> None:
         assert store.holder == "b"
 
 
+async def test_a_renewal_whose_answer_got_lost_is_no_loss() -> None:
+    async with election() as (store, candidate):
+        a = candidate("a")
+        await a.try_acquire()
+        store.version += 1  # as if our own renewal had been stored and its answer lost
+        assert store.lease is not None
+        store.lease["metadata"]["resourceVersion"] = str(store.version)
+        keeping = asyncio.create_task(a.keep())
+        async with asyncio.timeout(5):
+            while store.version < 4:  # noqa: ASYNC110 - counted by the server
+                await asyncio.sleep(0.005)
+        assert not keeping.done()
+        assert a.holds()
+        keeping.cancel()
+
+
 async def test_a_released_lease_is_free_at_once() -> None:
     async with election() as (store, candidate):
         a, b = candidate("a"), candidate("b")

@@ -62,7 +62,7 @@ def test_a_tier_is_news_for_the_tenants_that_name_it() -> None:
     assert live.put_tier(raw_tier(3, limits={"requestsPerMinute": 5})) == "standard"
     assert live.tenants_of_tier("standard") == ["acme"]
     assert live.tenants_of_tier("trial") == []
-    assert live.drop_tier("standard")
+    assert live.drop_tier("standard", 3)
 
 
 def test_a_tier_that_cannot_be_read_says_so_instead_of_keeping_the_old_one() -> None:
@@ -84,7 +84,8 @@ def test_credentials_are_news_for_tenants_that_use_them_directly_or_by_their_tie
     assert live.tenants_using("own") == ["acme"]
     assert live.put_credential(Credential("own", "uid", 5, usable=True))
     assert not live.put_credential(Credential("own", "uid", 5, usable=True))
-    assert live.drop_credential("own")
+    assert not live.drop_credential("own", 4)
+    assert live.drop_credential("own", 5)
 
 
 def test_an_old_event_does_not_overwrite_what_a_write_has_told_us() -> None:
@@ -119,3 +120,19 @@ def test_a_complete_list_without_differences_wakes_nobody() -> None:
     kept = child("ConfigMap", "kept", version=6)
     live.put_child(kept)
     assert list(live.replace_kind("ConfigMap", [replace(kept, version=8)], as_of=20)) == []
+
+
+def test_an_object_elsewhere_with_our_labels_is_not_taken_in() -> None:
+    live = Live()
+    foreign = child("ConfigMap", "a")
+    foreign = replace(foreign, ref=replace(foreign.ref, namespace="kube-system"))
+    assert not live.put_child(foreign)
+    assert not live.put_child(child("Namespace", "kube-system"))
+    assert live.children("acme") == []
+
+
+def test_a_list_that_is_older_than_what_we_know_drops_nothing() -> None:
+    live = Live()
+    live.put_tier(raw_tier(9))
+    assert not live.drop_tier("standard", 8)
+    assert live.drop_tier("standard", 10)

@@ -5,6 +5,7 @@ import pytest
 from tenantry_operator.plan import names
 from tenantry_operator.plan.observed import Child, LiveDeployment, LiveObject, child, fingerprint, version
 
+from tests.unit.operator.tenants import SPACE
 from tests.unit.operator.tenants import child as made
 
 
@@ -95,6 +96,20 @@ def test_the_fingerprint_tells_edits_deletions_and_additions_but_not_order_or_ve
     assert fingerprint([one]) != base
     assert fingerprint([one, two, made("ConfigMap", "c")]) != base
     assert fingerprint([one, msgspec.structs.replace(two, fields="other")]) != base
+
+
+def test_secrets_which_nobody_watches_are_not_part_of_the_fingerprint() -> None:
+    one = made("ConfigMap", "a")
+    assert fingerprint([one, made("Secret", "upstream-openai")]) == fingerprint([one])
+
+
+def test_labels_alone_make_no_member() -> None:
+    stolen = read(configmap(OURS, namespace="kube-system"))
+    assert stolen.tenant == "acme"
+    assert not stolen.at_home
+    assert read(configmap(OURS)).at_home
+    assert made("Namespace", SPACE).at_home
+    assert not made("Namespace", "kube-system").at_home
 
 
 def test_versions_are_numbers() -> None:

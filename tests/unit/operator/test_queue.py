@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from tenantry_operator.kube.errors import Unreachable, WritesForbidden
 from tenantry_operator.queue import (
+    AGED_SHARE,
     BUCKET,
     FAIRNESS,
     FIRST_PAUSE,
@@ -78,8 +79,22 @@ def test_no_lane_starves() -> None:
     queue = schedule()
     queue.add("patient", Lane.RESYNC, 0.0)
     late = FAIRNESS + 1
-    queue.add("urgent", Lane.DELETION, late)
-    assert keys(queue, late) == ["patient", "urgent"]
+    urgent = [f"urgent-{number}" for number in range(6)]
+    for key in urgent:
+        queue.add(key, Lane.CHANGE, late)
+    taken = keys(queue, late)
+    assert taken.index("patient") < AGED_SHARE
+    assert taken[0] == urgent[0], "an aged key does not hold up everybody"
+
+
+def test_a_wish_for_a_later_look_at_a_key_under_way_does_not_double_it() -> None:
+    queue = schedule()
+    queue.add("acme", Lane.CHANGE, 0.0)
+    assert keys(queue, 0.0) == ["acme"]
+    queue.add_later("acme", Lane.RESYNC, 0.0, 1.0)
+    assert keys(queue, 5.0) == []
+    queue.done("acme", 5.0, again_in=None, failed=False)
+    assert keys(queue, 9.0) == []
 
 
 def test_the_pause_after_failures_doubles_up_to_its_cap_and_a_success_forgets_them() -> None:

@@ -70,7 +70,7 @@ def test_every_state_has_a_verdict_on_every_condition_and_never_contradicts_itse
         (new_facts(), "InProgress"),
         (settled(workload=workload(available=0)), "InProgress"),
         (settled(tier=None), "Failed"),
-        (settled(workload=workload(deadline_exceeded=True)), "Failed"),
+        (settled(workload=workload(deadline_exceeded=True, available=0)), "Failed"),
     ],
 )
 def test_kstatus_judges_it_rightly(facts: Facts, verdict: str) -> None:

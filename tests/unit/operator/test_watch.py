@@ -62,7 +62,7 @@ def test_a_tenant_that_is_gone_is_looked_at_once_more() -> None:
     taken, added = intake()
     taken.tenant(False, tenant(1))
     taken.tenant(True, tenant(2))
-    assert added[-1] == ("acme", Lane.CHANGE)
+    assert added[-1] == ("acme", Lane.PROGRESS)
     assert taken.live.tenants == {}
 
 
@@ -123,3 +123,20 @@ def test_a_stream_that_begins_anew_asks_for_complete_lists() -> None:
     assert asked == []
     taken.heard("Tenant", False, listed=True)
     assert asked == [True]
+
+
+def test_whoever_edits_labels_is_not_taken_for_a_user() -> None:
+    taken, added = intake()
+    taken.tenant(False, tenant(1))
+    taken.tenant(False, tenant(2, labels={"team": "a"}))
+    taken.tenant(False, tenant(3, labels={"team": "a"}, generation=2))
+    assert [lane for _, lane in added] == [Lane.CHANGE, Lane.PROGRESS, Lane.CHANGE]
+
+
+def test_an_object_labelled_as_another_tenants_is_missed_by_its_own() -> None:
+    taken, added = intake()
+    taken.child(CONFIG_MAPS, False, managed("a", 1))
+    del added[:]
+    taken.child(CONFIG_MAPS, False, managed("a", 2, labels=names.labels("other")))
+    assert added == [("acme", Lane.PROGRESS)]
+    assert taken.live.children("acme") == taken.live.children("other") == []
