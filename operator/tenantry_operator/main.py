@@ -143,7 +143,7 @@ async def _lead(
     live = Live()
     recorder = Recorder(client, controller="tenantry.dev/operator", instance=lease.identity)
     reconciler = Reconciler(client=client, live=live, renderer=renderer, recorder=recorder, platform=platform)
-    queue = WorkQueue(reconciler.reconcile, workers=arguments.workers)
+    queue = WorkQueue(reconciler.reconcile, workers=arguments.workers, unforeseen=reconciler.unforeseen)
     intake = Intake(live, queue)
     vitals.leading, vitals.oldest_wait, vitals.watch_age = True, queue.oldest_wait, intake.age
     metrics.LEADING.set(1)

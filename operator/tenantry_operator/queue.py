@@ -189,17 +189,26 @@ class Schedule:
         return len(self._open)
 
 
+async def _nobody(_key: str, _turn: Turn, _error: Exception) -> None:
+    """Nobody wants to know."""
+
+
 class WorkQueue:
-    """Workers on a schedule. ``work`` gives the seconds until the key wants to be looked at again, or None."""
+    """Workers on a schedule. ``work`` gives the seconds until the key wants to be looked at again, or None.
+
+    ``unforeseen`` is told of errors that are no ``KubeError``: bugs, which the status should show.
+    """
 
     def __init__(
         self,
         work: Callable[[str, Turn], Awaitable[float | None]],
         *,
         workers: int = 16,
+        unforeseen: Callable[[str, Turn, Exception], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._work, self._workers, self._clock = work, workers, clock
+        self._unforeseen = unforeseen or _nobody
         self._schedule = Schedule()
         self._nudge = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -266,12 +275,19 @@ class WorkQueue:
         except KubeError as error:
             metrics.QUEUE_RETRIES.inc()
             log.warning("put off: %s", error, extra={"tenant": key, "attempt": turn.attempt})
-        except Exception:
+        except Exception as error:  # the one place where an unforeseen error may not end the process
             metrics.QUEUE_RETRIES.inc()
             log.exception("failed", extra={"tenant": key, "attempt": turn.attempt})
+            await self._tell(key, turn, error)
         finally:
             metrics.RECONCILE_SECONDS.labels("failed" if failed else "ok").observe(self._clock() - began)
             self._schedule.done(key, self._clock(), again_in=again_in, failed=failed)
+
+    async def _tell(self, key: str, turn: Turn, error: Exception) -> None:
+        try:
+            await self._unforeseen(key, turn, error)
+        except Exception:  # telling of one error must not be the end of the worker
+            log.exception("not reported", extra={"tenant": key})
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         # Only now is the worker's place free; woken any earlier, ``run`` would still find it taken and wait for ever.

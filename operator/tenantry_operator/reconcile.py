@@ -121,6 +121,15 @@ class Reconciler:
         # The answer to our write may hold a change that the watch will now count as an echo.
         return 0.0 if _moved(facts.meta, record.meta) else assessment.requeue
 
+    async def unforeseen(self, name: str, turn: Turn, error: Exception) -> None:
+        """Show a bug in the status, once it is certain that it is no passing one."""
+        record = self._live.tenants.get(name)
+        if record is not None and turn.attempt >= PATIENCE:
+            note = f"after {turn.attempt} attempts: {type(error).__name__}; the operator's log says more"
+            failure = Failure(Reason.INTERNAL_ERROR, note)
+            facts = Facts(meta=record.meta, status=record.status, tenant=record.tenant)
+            await self._report(facts, failed(failure))
+
     # What is known
 
     def _look(self, record: TenantRecord, turn: Turn) -> Facts:

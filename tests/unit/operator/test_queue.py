@@ -311,3 +311,20 @@ async def test_cancelling_the_queue_cancels_what_is_under_way() -> None:
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert await queue.drain(1.0)
+
+
+async def test_a_bug_is_told_and_telling_of_it_can_fail_too() -> None:
+    told: list[tuple[str, int]] = []
+
+    async def tell(key: str, turn: Turn, error: Exception) -> None:
+        told.append((key, turn.attempt))
+        raise error
+
+    worker = Worker()
+    worker.answers = [ZeroDivisionError("a bug"), Unreachable("no bug")]
+    queue = WorkQueue(worker, unforeseen=tell)
+    running = asyncio.create_task(queue.run())
+    queue.add("acme", Lane.CHANGE)
+    await until(lambda: len(worker.begun) == 3)
+    assert told == [("acme", 1)]
+    running.cancel()
