@@ -155,6 +155,7 @@ def test_release_all_frees_tenants_and_stops_the_operator(cluster: Cluster, oper
     time.sleep(2)
     assert waiting.writes() == 0
     waiting.kill()
+    cluster.delete("/apis/coordination.k8s.io/v1/namespaces/tenantry-system/leases/tenantry-operator")
 
 
 class Mortal:
