@@ -98,8 +98,8 @@ def estimate(chat: Chat, body: bytes, target: Target, limits: Limits) -> Estimat
     """
     size = text = len(body)
     media = 0
-    # The word stands twice in a part that carries an image: as the part's type and as its field.
-    parts = sum(body.count(field) for field in _MEDIA_FIELDS) if _has_media(body) else 0
+    # A part that is not plain text says its type; an image's word stands twice in it, as its type and as its field.
+    parts = sum(body.count(field) for field in _MEDIA_FIELDS) if b'"type"' in body else 0
     if text > 1024:
         for run in _EMBEDDED.findall(body):
             text -= len(run)
@@ -119,10 +119,6 @@ def estimate(chat: Chat, body: bytes, target: Target, limits: Limits) -> Estimat
     input_tokens, output_tokens = -(-text // 3) + media, likely * answers
     dearest = pricing.worst_case(size + MOST_MEDIA_TOKENS * parts, most * answers, target.price)
     return Estimate(Demand(input_tokens + output_tokens, dearest), input_tokens, output_tokens)
-
-
-def _has_media(body: bytes) -> bool:
-    return b'"image_url"' in body or b'"file_' in body or b'"input_audio"' in body
 
 
 def upstream_body(chat: Chat, body: bytes, target: Target) -> bytes | ApiError:

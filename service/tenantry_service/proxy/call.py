@@ -148,7 +148,9 @@ class Call:
         if self._paused:
             handle.pause()
         self._count_ours()
-        self._handle_event(self._exchange.on_upstream_sent)
+        # Commands nothing, whatever the state.
+        self._exchange.on_upstream_sent()
+        self._arm()
 
     def upstream_read(self, head: ResponseHead | None, data: bytes, *, end: bool) -> None:
         """The answer begins, goes on, ends."""

@@ -27,6 +27,10 @@ class RequestHead(Struct, frozen=True, gc=False):
     content_length: int | None = 0
     expects_continue: bool = False
 
+    def __repr__(self) -> str:
+        # Its headers hold the caller's key.
+        return f"RequestHead({self.method!r}, {self.path!r})"
+
 
 class ResponseHead(Struct, frozen=True, gc=False):
     """An upstream's answer up to its body. ``lines``: those headers that the client gets. ``content_length`` is None if
@@ -91,6 +95,10 @@ class OpenUpstream(Struct, frozen=True, gc=False):
 
     endpoint: Endpoint
     request: bytes
+
+    def __repr__(self) -> str:
+        # The request holds the upstream's credential and the caller's prompt.
+        return f"OpenUpstream({self.endpoint!r})"
 
 
 class ToClient(Struct, frozen=True, gc=False):

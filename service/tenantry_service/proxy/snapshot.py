@@ -29,6 +29,10 @@ class Endpoint(NamedTuple):
     base_path: bytes
     head_lines: bytes
 
+    def __repr__(self) -> str:
+        # Its lines hold the credential.
+        return f"Endpoint({self.name!r}, {self.host!r}, {self.port})"
+
 
 class Target(NamedTuple):
     """What a caller's model name means for its tenant."""

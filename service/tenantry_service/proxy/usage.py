@@ -70,19 +70,16 @@ def parse(raw: bytes | Raw) -> Usage | None:
         return None
     before = found.prompt_tokens_details or found.input_tokens_details or _NO_DETAILS
     after = found.completion_tokens_details or found.output_tokens_details or _NO_DETAILS
-    return Usage(
-        _count(into),
-        _count(out),
-        _count(before.cached_tokens),
-        _count(before.cache_write_tokens),
-        _count(before.audio_tokens),
-        _count(after.audio_tokens),
-        _count(after.reasoning_tokens),
+    counts = (
+        into,
+        out,
+        before.cached_tokens,
+        before.cache_write_tokens,
+        before.audio_tokens,
+        after.audio_tokens,
+        after.reasoning_tokens,
     )
-
-
-def _count(value: Count) -> int:
-    return 0 if value is None or value < 0 else min(value, MOST_TOKENS)
+    return Usage(*[0 if count is None or count < 0 else min(count, MOST_TOKENS) for count in counts])
 
 
 class AnswerMeter:

@@ -439,3 +439,10 @@ def test_a_stream_that_says_that_it_failed_is_no_success() -> None:
     story.on(data(CHUNK_1), data(failed), data(DONE), end())
     assert story.to_client.endswith(failed + DONE)
     assert story.exchange.error_type is ErrorType.PROVIDER_FAILED
+
+
+def test_no_secret_shows_when_something_is_printed() -> None:
+    story = play().on(request(body=chat_body()), reserved())
+    shown = repr([story.commands, story.exchange, head(), head().bearer])
+    for secret in (KEY, CREDENTIAL, "hello"):
+        assert secret not in shown
