@@ -44,7 +44,7 @@ class Target:
 
 
 def kubectl_program(checkout: Checkout) -> Path:
-    """Return our kubectl where our own node image has brought it, else the user's; build one only where there is none."""
+    """Return our kubectl where our own node image has brought it, else the user's, else one built for this."""
     installed = shutil.which("kubectl")
     if installed is None or tools.place(checkout, "kube").exists():
         return tools.kubectl(checkout)
