@@ -117,9 +117,12 @@ class Requests:
 
     def _parse(self, data: bytes) -> None:
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
+            while data:
+                try:
+                    self._parser.feed_data(data)
+                    return
+                except httptools.HttpParserUpgrade as upgrade:
+                    data = self._without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError:
             log.exception("internal error while a request was read")
             self._reader.on_internal_error()
@@ -127,19 +130,24 @@ class Requests:
         except httptools.HttpParserError as error:
             self.error = self.error or errors.malformed(f"This is no valid HTTP/1.1 request ({error}).")
 
-    def _ignore_upgrade(self, rest: bytes) -> None:
+    def _without_upgrade(self, rest: bytes) -> bytes:
         """Serve a request that offers another protocol in this one, as RFC 9110 7.8 allows (JDK clients offer h2c with
-        every first request). A WebSocket handshake or CONNECT cannot be served so."""
+        every first request). A WebSocket handshake or CONNECT cannot be served so. Returns what is to be parsed anew:
+        the request without its offer, and the ``rest``."""
         method = self._parser.get_method()
+        version = self._parser.get_http_version().encode()
         offered = b",".join(value for name, value in self._headers if name == b"upgrade").lower()
         if self.error is None and (method == b"CONNECT" or b"websocket" in offered):
             self.error = errors.malformed("This endpoint does not speak that protocol; use plain HTTP/1.1 requests.")
         if self.error is not None:
-            return
+            return b""
+        closes = any(name == b"connection" and b"close" in value.lower() for name, value in self._headers)
         kept = [(name, value) for name, value in self._headers if name not in (b"upgrade", b"connection")]
+        if closes:
+            kept.append((b"connection", b"close"))
         lines = b"".join(b"%b: %b\r\n" % header for header in kept)
         self._parser = httptools.HttpRequestParser(self)
-        self._parse(b"".join((method, b" ", self._url, b" HTTP/1.1\r\n", lines, b"\r\n", rest)))
+        return b"".join((method, b" ", self._url, b" HTTP/", version, b"\r\n", lines, b"\r\n", rest))
 
     # httptools
 

@@ -116,3 +116,16 @@ def test_nothing_is_remembered_of_what_the_parser_read_in_another_way() -> None:
     """As with an interim answer before the real one: the first blank line is not where the body begins."""
     assert known_head.learn("head", message(message(b"abc")), b"abc") is None
     assert known_head.learn("head", message(b"", None, b"X-Long: " + KEY.encode() * 99), b"") is None
+
+
+def test_many_offers_of_another_protocol_in_one_read_are_as_many_requests() -> None:
+    offer = b"GET /v1/x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n"
+    told = Told()
+    Requests(told).feed(offer * 2000)
+    assert len(told.bodies) == 2000
+
+
+def test_an_offer_of_another_protocol_does_not_undo_what_else_the_head_says_of_its_connection() -> None:
+    told = Told()
+    Requests(told).feed(b"GET /v1/x HTTP/1.1\r\nHost: h\r\nConnection: upgrade, close\r\nUpgrade: h2c\r\n\r\n")
+    assert not told.requests[0].manner.keep_alive
