@@ -56,12 +56,17 @@ class Bringing:
         last = Step("cluster", self._create, after=("node image", "build kind"))
         if self._wanted_image is not None or nodeimage.own_archive(self.checkout, look()).exists():
             return [*begin, Step("node image", self._node_image, after=("docker engine",)), last]
-        # Whether the published image can be had is known once there is an engine; if so, these have nothing to do.
+        # Whether the published image can be had is known once there is an engine; if so, these have nothing to do. One
+        # program is built after the other, for each go build takes all cores, and finds what the one before compiled.
         own = [f"build {program}" for program in tools.NODE_PROGRAMS]
+        before = ["build kind", *own]
         return [
             *begin,
             Step("node base", self._node_base, after=("docker engine",)),
-            *[Step(name, self._node_program(name.split()[1]), after=("docker engine",)) for name in own],
+            *[
+                Step(name, self._node_program(name.split()[1]), after=("docker engine", earlier))
+                for earlier, name in zip(before, own, strict=False)
+            ],
             Step("node image", self._node_image, after=("node base", *own)),
             last,
         ]
