@@ -279,7 +279,9 @@ def masked(cluster: Cluster, name: str) -> dict[str, object]:
     for key, each in cluster.objects(name).items():
         metadata = {field: each["metadata"].get(field) for field in ("labels", "ownerReferences")}
         metadata["tenant"] = each["metadata"].get("annotations", {}).get("tenantry.dev/tenant-uid")
-        spec = {field: each[field] for field in ("spec", "data", "rules", "subjects", "roleRef") if field in each}
+        spec: dict[str, object] = {
+            field: each[field] for field in ("spec", "data", "rules", "subjects", "roleRef") if field in each
+        }
         if key.startswith("services/"):
             spec["spec"] = {field: each["spec"][field] for field in ("ports", "selector", "type")}
         found[key] = {"metadata": metadata, **spec}

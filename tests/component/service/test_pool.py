@@ -4,6 +4,7 @@ import asyncio
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -203,7 +204,7 @@ async def test_a_request_to_a_connection_that_was_being_closed_goes_to_another_o
     pool = Pool(where(listening.sockets[0].getsockname()[1]), None)
     for path in ("/0", "/1", "/2"):
         waiter = Waiter(path).send(pool)
-        await until(lambda asked=waiter: asked.told)
+        await until(partial(bool, waiter.told))
         assert (waiter.told, waiter.body) == (["end"], b"ok")
     assert fickle.seen == [b"/0", b"/1", b"/2"]
     listening.close()

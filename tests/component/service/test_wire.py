@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tenantry_service.policy import Upstream
@@ -281,7 +282,7 @@ async def test_a_client_that_stops_reading_is_cut_and_settled(running: Service) 
     client.writer.close()
 
 
-async def running_row(running: Service) -> list[dict[str, object]]:
+async def running_row(running: Service) -> list[dict[str, Any]]:
     await until(lambda: running.metric("tenantry_ledger_queued_events") + running.ledger.written)
     return await running.rows()
 
@@ -415,7 +416,12 @@ async def test_a_request_behind_answers_that_nobody_reads_waits(running: Service
     padded = chat_request(extra=b"x-simulator-padding: 190000\r\n")
     client = await connect(running, limit=4096)
     asked = 0
-    paused = lambda: next(iter(running.engine.connections))._write_paused  # type: ignore[attr-defined]  # noqa: E731
+
+    def paused() -> bool:
+        connection = next(iter(running.engine.connections))
+        assert isinstance(connection, protocol.ClientConnection)
+        return connection._write_paused
+
     while not paused():
         client.writer.write(padded)
         asked += 1

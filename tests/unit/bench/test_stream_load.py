@@ -35,7 +35,7 @@ def events(*numbers: int) -> bytes:
 
 
 @given(st.data())
-def test_cuts_between_reads_change_nothing(data):
+def test_cuts_between_reads_change_nothing(data: st.DataObject) -> None:
     text = events(0, 1, 2, 3) + DONE_EVENT
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12)))
     tally = taken(*(text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)))
@@ -48,43 +48,43 @@ def test_cuts_between_reads_change_nothing(data):
     ("numbers", "lost", "misplaced"),
     [((0, 1, 2), 0, 0), ((0, 2), 1, 1), ((0, 2, 1), 0, 2), ((0, 1, 1), 0, 1), ((), 3, 0)],
 )
-def test_losses_and_disorder_are_counted(numbers, lost, misplaced):
+def test_losses_and_disorder_are_counted(numbers: tuple[int, ...], lost: int, misplaced: int) -> None:
     told = report([taken(events(*numbers))], Wish(3, 5), streams=1)
     assert (told.lost, told.misplaced, told.failed) == (lost, misplaced, 1)
 
 
-def test_a_stream_that_never_began_has_lost_all_its_chunks():
+def test_a_stream_that_never_began_has_lost_all_its_chunks() -> None:
     told = report([taken(events(0, 1) + DONE_EVENT)], Wish(2, 5), streams=3)
     assert (told.lost, told.failed) == (4, 2)
 
 
 @pytest.mark.parametrize(("percent", "value"), [(50, 50), (99, 99), (100, 100)])
-def test_percentile_is_the_nearest_rank(percent, value):
+def test_percentile_is_the_nearest_rank(percent: int, value: int) -> None:
     assert percentile(list(range(100, 0, -1)), percent) == value
 
 
-def test_percentile_of_nothing_is_zero():
+def test_percentile_of_nothing_is_zero() -> None:
     assert percentile([], 99) == 0
 
 
-def test_the_longest_mark_fits_into_what_is_kept_of_a_read():
+def test_the_longest_mark_fits_into_what_is_kept_of_a_read() -> None:
     longest = MARK.search(chunk_event(999_999, 2**64 - 1))
     assert longest is not None
     assert len(longest[0]) <= MARK_BYTES
 
 
-def test_the_upstream_understands_what_the_load_asks_for():
+def test_the_upstream_understands_what_the_load_asks_for() -> None:
     assert wish_of(stream_request("m", Wish(300, 5)).encode()) == Wish(300, 5)
     assert wish_of(b"{}") == Wish(1, 0)
 
 
 @pytest.mark.parametrize("body", [b'{"stream_options":{"include_usage":true}}', b'{"x": {"include_usage": true}}'])
-def test_a_wish_for_usage_is_seen_with_and_without_spaces(body):
+def test_a_wish_for_usage_is_seen_with_and_without_spaces(body: bytes) -> None:
     assert asks_for_usage(body)
     assert not asks_for_usage(body.replace(b"true", b"false"))
 
 
-async def test_upstream_and_load_agree_on_every_chunk():
+async def test_upstream_and_load_agree_on_every_chunk() -> None:
     with free_ports(1) as (port,):
         pass
     server = await asyncio.get_running_loop().create_server(Streamer, "127.0.0.1", port)

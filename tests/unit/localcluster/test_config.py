@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from localcluster.config import CAP_SYS_RESOURCE, Spec, cluster_name, cluster_patches, kind_config, provider_id
@@ -11,8 +12,8 @@ from localcluster.machine import Cgroups
 LAPTOP = Spec("tenantry-demo-abc123", "kindest/node:v1.35.4", (30080, 30081), False, Cgroups.V2, frozenset())
 
 
-def nodes(spec: Spec) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = json.loads(kind_config(spec))["nodes"]
+def nodes(spec: Spec) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(kind_config(spec))["nodes"]
     return found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from localcluster import demo, loading, release
+from localcluster import demo, loading, release, tools
 from localcluster.conversation import Answer, Conversation
 from localcluster.engine import Engine
 from localcluster.images import ALL, SIMULATOR, TENANTRY, Built
@@ -54,7 +54,7 @@ class Recorder:
 def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder(tmp_path)
     monkeypatch.setattr(release, "kubectl_program", lambda _: recorder.path)
-    monkeypatch.setattr(release.tools, "helm", lambda _: recorder.path)
+    monkeypatch.setattr(tools, "helm", lambda _: recorder.path)
     return recorder
 
 
@@ -170,9 +170,9 @@ def test_nothing_is_built_for_those_who_have_kubectl(
     theirs = program(tmp_path / "bin/kubectl", "#!/bin/sh\n")
     ours = program(tmp_path / "ours", "#!/bin/sh\n")
     monkeypatch.setenv("PATH", str(theirs.parent))
-    monkeypatch.setattr(release.tools, "kubectl", lambda _: ours)
+    monkeypatch.setattr(tools, "kubectl", lambda _: ours)
     assert release.kubectl_program(checkout) == theirs
-    program(release.tools.place(checkout, "kube"), "#!/bin/sh\n")
+    program(tools.place(checkout, "kube"), "#!/bin/sh\n")
     assert release.kubectl_program(checkout) == ours
     monkeypatch.setenv("PATH", str(tmp_path))
     assert release.kubectl_program(checkout) == ours

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from localcluster import baseimage, images
+from localcluster import baseimage, images, machine
 from localcluster.engine import Engine
 from localcluster.images import ALL, POSTGRES, REDIS, SIMULATOR, TENANTRY, Build, Image, references
 from localcluster.machine import Cgroups, Machine
@@ -109,7 +109,7 @@ def test_tags_are_what_an_image_reference_allows(checkout: Checkout) -> None:
 def test_a_kept_archive_needs_neither_engine_nor_registry(
     checkout: Checkout, base: baseimage.Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images.machine, "look", lambda: DEBIAN)
+    monkeypatch.setattr(machine, "look", lambda: DEBIAN)
     archive = keep_archive(checkout, base)
     build = Build(checkout, ALL, no_engine, "amd64")
     assert names(build.steps(())) == ["images"]
@@ -120,7 +120,7 @@ def test_a_kept_archive_needs_neither_engine_nor_registry(
 def test_the_smallest_archive_that_holds_all_wanted_images_is_used(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images.machine, "look", lambda: DEBIAN)
+    monkeypatch.setattr(machine, "look", lambda: DEBIAN)
     base = baseimage.published()
     keep_archive(checkout, base, ALL, size=9)
     smaller = keep_archive(checkout, base, (TENANTRY, SIMULATOR), size=5)
@@ -129,7 +129,7 @@ def test_the_smallest_archive_that_holds_all_wanted_images_is_used(
 
 
 def test_the_archive_of_former_inputs_is_not_used(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images.machine, "look", lambda: DEBIAN)
+    monkeypatch.setattr(machine, "look", lambda: DEBIAN)
     keep_archive(checkout, baseimage.published())
     (checkout.root / "cli/tenantry/file").write_text("two\n")
     build = Build(checkout, ALL, no_engine, "amd64")
@@ -139,7 +139,7 @@ def test_the_archive_of_former_inputs_is_not_used(checkout: Checkout, monkeypatc
 
 
 def test_only_what_needs_the_engine_waits_for_it(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images.machine, "look", lambda: DEBIAN)
+    monkeypatch.setattr(machine, "look", lambda: DEBIAN)
     steps = {step.name: step for step in Build(checkout, ALL, no_engine, "amd64").steps(("docker engine",))}
     waiting = {"docker engine"}
     grown = True
@@ -152,7 +152,7 @@ def test_only_what_needs_the_engine_waits_for_it(checkout: Checkout, monkeypatch
 def test_the_first_image_is_built_alone_so_that_the_others_find_its_stages(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images.machine, "look", lambda: DEBIAN)
+    monkeypatch.setattr(machine, "look", lambda: DEBIAN)
     steps = {step.name: step for step in Build(checkout, ALL, no_engine, "amd64").steps(())}
     for image in (SIMULATOR, REDIS, POSTGRES):
         assert steps[f"image {image.name}"].after == (f"image {TENANTRY.name}",)

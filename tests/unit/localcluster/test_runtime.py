@@ -20,7 +20,10 @@ def test_the_bounding_set_is_read_by_name() -> None:
 
 def test_missing_capabilities_leave_every_set_and_the_rest_stays() -> None:
     asked = ["CAP_CHOWN", "CAP_SYS_RESOURCE", "CAP_SYS_ADMIN"]
-    process = {"args": ["init"], "capabilities": {"bounding": asked, "effective": asked, "ambient": None}}
+    process: dict[str, object] = {
+        "args": ["init"],
+        "capabilities": {"bounding": asked, "effective": asked, "ambient": None},
+    }
     result = filtered_process(process, granted(WITHOUT_SYS_RESOURCE))
     assert result["args"] == ["init"]
     kept = ["CAP_CHOWN", "CAP_SYS_ADMIN"]

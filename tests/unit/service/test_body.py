@@ -29,6 +29,12 @@ def chat(body: bytes) -> Chat:
     return found
 
 
+def upstream(chat: Chat, body: bytes, where: Target) -> bytes:
+    sent = bodies.upstream_body(chat, body, where)
+    assert isinstance(sent, bytes)
+    return sent
+
+
 def estimate(body: bytes, limits: Limits | None = None, model: str = "gpt-4o-mini") -> Estimate:
     return bodies.estimate(chat(body), body, target(model), limits or Limits())
 
@@ -79,7 +85,7 @@ def test_only_what_must_change_changes(
         fields.pop(name, None)
     body = json.dumps(fields).encode()
     where = target()._replace(served="gpt-4o") if alias else target()
-    sent = json.loads(bodies.upstream_body(chat(body), body, where))
+    sent = json.loads(upstream(chat(body), body, where))
     expected = {**fields, "model": where.served}
     if stream and not (options or {}).get("include_usage"):
         expected["stream_options"] = {**(options or {}), "include_usage": True}
@@ -99,7 +105,7 @@ def test_stream_options_of_another_kind_are_refused_or_ignored_but_never_crash(v
     body = f'{{"model":"m","stream":true,"stream_options":{value}}}'.encode()
     found = bodies.inspect_chat(body)
     if isinstance(found, Chat):
-        assert json.loads(bodies.upstream_body(found, body, target()))["stream_options"] == {"include_usage": True}
+        assert json.loads(upstream(found, body, target()))["stream_options"] == {"include_usage": True}
     else:
         assert found.param == "stream_options"
 

@@ -63,7 +63,7 @@ async def test_same_objects_as_helm_template(render_helper: Path, helm: Path, tm
 
 
 def helm_template(helm: Path, values: Path) -> list[dict[str, object]]:
-    argv = [helm, "template", "acme", CHART, "--namespace", "tenant-acme", "--kube-version", "1.35.0"]
+    argv: list[str | Path] = [helm, "template", "acme", CHART, "--namespace", "tenant-acme", "--kube-version", "1.35.0"]
     text = subprocess.run([*argv, "--values", values], capture_output=True, text=True, check=True).stdout
     # The one difference there is meant to be: who manages the objects.
     text = text.replace("app.kubernetes.io/managed-by: Helm", "app.kubernetes.io/managed-by: tenantry")
