@@ -16,8 +16,9 @@ from localcluster.machine import Machine
 from localcluster.paths import Checkout
 from localcluster.steps import Refusal, StepLog
 
-#: The published image of the same Kubernetes as ours.
-PUBLISHED = f"kindest/node:v{tools.KUBERNETES}"
+#: The published image, of the same minor version as ours: the one for 1.35 that the release notes of kind v0.33.0 name.
+#: Tags move between builds for different releases of kind, hence the digest. To be changed together with kind's version.
+PUBLISHED = "kindest/node:v1.35.8@sha256:07b2536e30b803ed61d1677a79df6115f798ce64c80f9e22f6ed45afd09323c0"
 
 #: Seconds within which a registry that can be reached has told the image's layers.
 PULL_PROBE = 10.0
@@ -126,7 +127,7 @@ def base_tree(checkout: Checkout, machine: Machine, log: StepLog) -> Path:
     if not (machine.root and machine.debian_like):
         raise Refusal(
             "the published node image cannot be pulled, and only root on Debian or Ubuntu can build one",
-            f"let the engine reach Docker Hub, or load {PUBLISHED} into it by hand (docker load)",
+            f"let the engine reach Docker Hub ({PUBLISHED}), or name a node image that it has: --node-image",
         )
     node = checkout.root / "kind/node"
 
