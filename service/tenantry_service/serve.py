@@ -113,12 +113,10 @@ def _serve(options: argparse.Namespace) -> int:
     except LedgerError as error:
         listener.close()
         raise StartError(f"--state-dir: {error}") from error
-    if on_laptop:
-        sys.stdout.write(laptop.welcome(listener.getsockname(), key, state_dir))
-        sys.stdout.flush()
+    welcome = laptop.welcome(listener.getsockname(), key, state_dir) if on_laptop else ""
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(snapshot, policy_file, ledger, listener, options.drain_seconds))
+            runner.run(_run(snapshot, policy_file, ledger, listener, options.drain_seconds, welcome))
     finally:
         unwritten = ledger.close()
     if unwritten:
@@ -141,12 +139,19 @@ def _bind(host: str, port: int) -> socket.socket:
 
 class Server(uvicorn.Server):
     """uvicorn's server, but a signal begins a drain during which connections are still accepted and told to come back.
-    A second signal ends at once."""
+    A second signal ends at once. ``welcome`` is printed once there is somebody to answer (and to end in good order)."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, welcome: str) -> None:
         super().__init__(config)
+        self._welcome = welcome
         self._loop = asyncio.get_running_loop()
         self.drain_asked = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept connections."""
+        await super().startup(sockets)
+        sys.stdout.write(self._welcome)
+        sys.stdout.flush()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM or SIGINT."""
@@ -161,6 +166,7 @@ async def _run(
     ledger: SqliteLedger,
     listener: socket.socket,
     drain_seconds: float,
+    welcome: str,
 ) -> None:
     telemetry = Telemetry()
     telemetry.ledger_figures = lambda: (ledger.queued, ledger.written, ledger.failures)
@@ -176,7 +182,8 @@ async def _run(
             access_log=False,
             backlog=4096,
             timeout_graceful_shutdown=5,
-        )
+        ),
+        welcome,
     )
 
     async def drain() -> None:
