@@ -17,7 +17,7 @@ from localcluster.paths import Checkout
 from localcluster.steps import Refusal, StepLog
 
 #: The published image, of the same minor version as ours: the one for 1.35 that the release notes of kind v0.33.0 name.
-#: Tags move between builds for different releases of kind, hence the digest. To be changed together with kind's version.
+#: Tags move between builds for different releases of kind, hence the digest. It changes together with kind's version.
 PUBLISHED = "kindest/node:v1.35.8@sha256:07b2536e30b803ed61d1677a79df6115f798ce64c80f9e22f6ed45afd09323c0"
 
 #: Seconds within which a registry that can be reached has told the image's layers.
