@@ -127,7 +127,9 @@ def test_up_after_a_killed_up_gives_a_system_node_and_spot_workers_in_two_zones(
     assert set(capacity.values()) == {"spot"}
     assert len({found[name]["metadata"]["labels"]["topology.kubernetes.io/zone"] for name in cluster.workers}) == 2
     assert all(item["spec"]["providerID"].startswith("aws:///") for item in items)
-    assert not any(item["spec"].get("taints") for item in items), "the platform may run on the system node"
+    # A node that has just become Ready keeps node.kubernetes.io/not-ready for a moment; that is no rule of ours.
+    taints = {taint["key"] for item in items for taint in item["spec"].get("taints", [])}
+    assert taints <= {"node.kubernetes.io/not-ready"}, "the platform may run on the system node"
     minor = tools.KUBERNETES.rpartition(".")[0]
     assert all(item["status"]["nodeInfo"]["kubeletVersion"].startswith(f"v{minor}.") for item in items)
 
