@@ -6,11 +6,11 @@ import logging
 from tenantry_operator.api.crd import crds
 from tenantry_operator.api.decode import decode_meta
 from tenantry_operator.api.meta import FINALIZER, ObjectMeta
+from tenantry_operator.apply.kinds import TENANTS
 from tenantry_operator.kube import errors
 from tenantry_operator.kube.client import Client, Nothing
 from tenantry_operator.kube.lease import Lease, Owner, Timing
 from tenantry_operator.kube.resources import SERVICE_ACCOUNTS, Resource
-from tenantry_operator.reconcile import TENANTS
 
 log = logging.getLogger(__name__)
 

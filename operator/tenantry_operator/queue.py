@@ -25,7 +25,6 @@ from functools import partial
 
 from tenantry_operator import metrics
 from tenantry_operator.kube.errors import KubeError, WritesForbidden
-from tenantry_operator.reconcile import Turn
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +46,19 @@ class Lane(IntEnum):
     CHANGE = 1
     PROGRESS = 2
     RESYNC = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How a key comes to be worked on.
+
+    ``attempt`` counts from the last success; ``throttled``: the key is held back because it changes too often;
+    ``recheck``: nothing was news, look also at what no watch reports.
+    """
+
+    attempt: int = 1
+    throttled: bool = False
+    recheck: bool = False
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from tenantry_operator.apply.kinds import WATCHED
+from tenantry_operator.apply.kinds import TENANTS, TIERS, WATCHED
 from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.errors import KubeError
 from tenantry_operator.kube.resources import DEPLOYMENTS, SECRETS, Resource
@@ -20,7 +20,6 @@ from tenantry_operator.live import Credential, Live, read_tenant
 from tenantry_operator.plan import names
 from tenantry_operator.plan.observed import Child, LiveDeployment, LiveMeta, LiveObject, child, version
 from tenantry_operator.queue import Lane
-from tenantry_operator.reconcile import TENANTS, TIERS
 
 log = logging.getLogger(__name__)
 

@@ -18,14 +18,13 @@ import msgspec
 
 from tenantry_operator import metrics
 from tenantry_operator.api.meta import NAMESPACE_PREFIX
-from tenantry_operator.apply.kinds import WATCHED
+from tenantry_operator.apply.kinds import TENANTS, TIERS, WATCHED
 from tenantry_operator.kube.config import Access
 from tenantry_operator.kube.resources import DEPLOYMENTS, LEASES, NAMESPACES, SECRETS, Resource
 from tenantry_operator.live import Live, read_tenant
 from tenantry_operator.plan import names
 from tenantry_operator.plan.observed import LiveDeployment, LiveObject, child, version
 from tenantry_operator.queue import Lane, WorkQueue
-from tenantry_operator.reconcile import TENANTS, TIERS
 from tenantry_operator.resync import CredentialSecret
 
 log = logging.getLogger(__name__)

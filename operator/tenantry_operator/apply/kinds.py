@@ -1,12 +1,16 @@
-"""The kinds that make up a tenant, and the order in which they are applied.
+"""Our own kinds, the kinds that make up a tenant, and the order in which they are applied.
 
 A kind outside this table is refused instead of applied, because it would be neither watched nor pruned.
 """
 
 from enum import IntEnum
 
+from tenantry_operator.api.meta import GROUP, VERSION
 from tenantry_operator.kube import resources as kube
 from tenantry_operator.kube.resources import Resource
+
+TENANTS = Resource(GROUP, VERSION, "tenants", "Tenant", namespaced=False)
+TIERS = Resource(GROUP, VERSION, "tenanttiers", "TenantTier", namespaced=False)
 
 
 class Stage(IntEnum):

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from enum import Enum, auto
 
 from msgspec import Struct
@@ -16,7 +17,7 @@ from tenantry_operator.api.settings import DeletionPolicy
 from tenantry_operator.api.tenant import Outcome, Tenant, TenantStatus
 from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.plan import names
-from tenantry_operator.plan.desired import IssuedKey
+from tenantry_operator.plan.desired import IssuedKey, Wanted
 from tenantry_operator.plan.observed import Child, Workload, fingerprint
 
 #: Seconds until a look at something that no watch reports: a foreign namespace, a refused object.
@@ -76,6 +77,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     status: TenantStatus
     tenant: Tenant | FieldError
     tier: TenantTier | FieldError | None = None
+    #: What holds for the tenant (see ``resolved``), or why that cannot be said.
+    spec: ResolvedSpec | Assessment
     namespace: Child | None = None
     children: tuple[Child, ...] = ()
     workload: Workload | None = None
@@ -83,34 +86,44 @@ class Facts(Struct, frozen=True, kw_only=True):
     credentials: Mapping[str, tuple[str, int]] = {}
     keys: tuple[IssuedKey, ...] | None = None
     #: What should be applied; None as long as keys are not known.
-    digest: str | None = None
+    wanted: Wanted | None = None
     #: The namespace was made in this very reconcile.
     fresh: bool = False
     #: The queue spaces this tenant's reconciles out because it changes too often.
     throttled: bool = False
+    #: When something is known to be due (a key expires, a wave begins), whatever else happens.
+    next_due: datetime | None = None
 
-    def spec(self) -> ResolvedSpec | Assessment:
-        """What holds for the tenant, or why that cannot be said."""
-        if isinstance(self.tenant, FieldError):
-            return _blocked(Reason.INVALID_SPEC, str(self.tenant))
-        tier = self.tenant.spec.tier
-        if self.tier is None:
-            return _blocked(
-                Reason.TIER_NOT_FOUND, f"TenantTier {tier!r} does not exist: create it, or name another in spec.tier"
-            )
-        if isinstance(self.tier, FieldError):
-            return _blocked(Reason.TIER_INVALID, f"TenantTier {tier!r}: {self.tier}")
-        try:
-            return resolve(self.tenant, self.tier)
-        except FieldError as error:
-            return _blocked(Reason.INVALID_SPEC, str(error))
+
+def resolved(tenant: Tenant | FieldError, tier: TenantTier | FieldError | None) -> ResolvedSpec | Assessment:
+    """What holds for the tenant, or why that cannot be said."""
+    if isinstance(tenant, FieldError):
+        return _blocked(Reason.INVALID_SPEC, str(tenant))
+    name = tenant.spec.tier
+    if tier is None:
+        return _blocked(
+            Reason.TIER_NOT_FOUND, f"TenantTier {name!r} does not exist: create it, or name another in spec.tier"
+        )
+    if isinstance(tier, FieldError):
+        return _blocked(Reason.TIER_INVALID, f"TenantTier {name!r}: {tier}")
+    try:
+        return resolve(tenant, tier)
+    except FieldError as error:
+        return _blocked(Reason.INVALID_SPEC, str(error))
+
+
+def pause(assessment: Assessment, next_due: datetime | None, now: datetime) -> float | None:
+    """Seconds until the next look: as the state asks for, or sooner if something is due before."""
+    if next_due is None:
+        return assessment.requeue
+    due = max(0.0, (next_due - now).total_seconds())
+    return due if assessment.requeue is None else min(due, assessment.requeue)
 
 
 def retains(facts: Facts, recorded: str | None) -> bool:
     """Whether the namespace outlives the Tenant: by the spec, or, when tier or spec cannot be read, as last applied."""
-    spec = facts.spec()
-    if isinstance(spec, ResolvedSpec):
-        return spec.deletion_policy is DeletionPolicy.RETAIN
+    if isinstance(facts.spec, ResolvedSpec):
+        return facts.spec.deletion_policy is DeletionPolicy.RETAIN
     if isinstance(facts.tenant, Tenant) and facts.tenant.spec.deletion_policy is not None:
         return facts.tenant.spec.deletion_policy is DeletionPolicy.RETAIN
     return recorded == DeletionPolicy.RETAIN.value
@@ -126,7 +139,7 @@ def assess(facts: Facts, group_kinds: frozenset[str]) -> Assessment:
     """The state of one tenant. ``group_kinds``: what the set's bookkeeping must list before anything is applied."""
     if facts.meta.deletion_timestamp is not None:
         return Assessment(state=State.DELETING, reason=Reason.DELETING, requeue=TERMINATING_POLL)
-    spec = facts.spec()
+    spec = facts.spec
     if isinstance(spec, Assessment):
         return spec
     if spec.suspend_reconcile:
@@ -151,10 +164,10 @@ def assess(facts: Facts, group_kinds: frozenset[str]) -> Assessment:
         )
     if not _is_claimed(facts):
         return _on_the_way(State.UNCLAIMED)
-    if facts.keys is None or facts.digest is None:
+    if facts.keys is None or facts.wanted is None:
         return _on_the_way(State.KEYLESS)
     applied = facts.status.applied
-    if applied is None or applied.digest != facts.digest:
+    if applied is None or applied.digest != facts.wanted.digest:
         return _on_the_way(State.OUTDATED)
     if applied.fingerprint != set_fingerprint(facts):
         return _on_the_way(State.DRIFTED)

@@ -36,6 +36,18 @@ class IssuedKey(Struct, frozen=True, kw_only=True):
     sha256: str
 
 
+class Wanted(Struct, frozen=True, kw_only=True):
+    """All that is to be applied for a tenant, worked out once for each look at it."""
+
+    spec: ResolvedSpec
+    #: Of the tenant chart; the policy document is in them.
+    values: Mapping[str, object]
+    #: What ``status.applied.digest`` is compared with.
+    digest: str
+    #: For running pods, so that their kubelet refreshes policy and credentials at once.
+    pod_annotations: Mapping[str, str] = {}
+
+
 def split_image(reference: str) -> tuple[str, str]:
     """``repository`` and ``tag`` (or ``sha256:…``) of an image reference. Raises ValueError when it names neither."""
     repository, at, digest = reference.partition("@")

@@ -37,7 +37,7 @@ def report(facts: Facts, assessment: Assessment, platform: Platform, now: dateti
         # Hands off: what the other conditions say was true when it was written, and keeps its old observedGeneration.
         suspended = transition(old.conditions, [_suspended(assessment)], generation=generation, now=now)
         return replace(old, conditions=suspended)
-    spec = facts.spec()
+    spec = facts.spec
     status = replace(
         old,
         observed_generation=generation,

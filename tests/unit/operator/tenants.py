@@ -6,12 +6,13 @@ from msgspec.structs import replace
 from tenantry_operator.api.conditions import Reason
 from tenantry_operator.api.decode import decode_tenant, decode_tier
 from tenantry_operator.api.meta import FINALIZER
+from tenantry_operator.api.resolve import ResolvedSpec
 from tenantry_operator.api.tenant import Tenant, TenantStatus
 from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.apply.kinds import GROUP_KINDS
 from tenantry_operator.plan import names
-from tenantry_operator.plan.assess import Assessment, Facts, State, assess, set_fingerprint
-from tenantry_operator.plan.desired import IssuedKey, Platform
+from tenantry_operator.plan.assess import Assessment, Facts, State, assess, resolved, set_fingerprint
+from tenantry_operator.plan.desired import IssuedKey, Platform, Wanted
 from tenantry_operator.plan.observed import Child, Ref, Workload
 from tenantry_operator.plan.status import applied, report
 
@@ -46,6 +47,15 @@ def child(kind: str, name: str, **facts: object) -> Child:
     return replace(plain, **facts)
 
 
+def _wanted() -> Wanted:
+    spec = resolved(tenant(), tier())
+    assert isinstance(spec, ResolvedSpec)
+    return Wanted(spec=spec, values={}, digest=DIGEST)
+
+
+WANTED = _wanted()
+
+
 def workload(**facts: object) -> Workload:
     """A Deployment with its one pod available, unless told otherwise."""
     healthy = Workload(current=True, wanted=1, total=1, updated=1, ready=1, available=1)
@@ -54,8 +64,15 @@ def workload(**facts: object) -> Workload:
 
 def new_facts(**facts: object) -> Facts:
     """A Tenant that nobody has looked at yet."""
-    made = tenant()
-    return replace(Facts(meta=made.metadata, status=TenantStatus(), tenant=made, tier=tier()), **facts)
+    made, standard = tenant(), tier()
+    spec = resolved(made, standard)
+    return told(Facts(meta=made.metadata, status=TenantStatus(), tenant=made, tier=standard, spec=spec), **facts)
+
+
+def told(seen: Facts, **facts: object) -> Facts:
+    """These facts with others in their place; what holds for the tenant follows."""
+    changed = replace(seen, **facts)
+    return changed if "spec" in facts else replace(changed, spec=resolved(changed.tenant, changed.tier))
 
 
 def settled(**facts: object) -> Facts:
@@ -78,9 +95,9 @@ def settled(**facts: object) -> Facts:
         children=(namespace, binding, deployment),
         workload=deployment.workload,
         keys=(KEY,),
-        digest=DIGEST,
+        wanted=WANTED,
     )
     begun = report(seen, Assessment(state=State.UNSEEN, reason=Reason.PROGRESSING), PLATFORM, NOW)
     seen = replace(seen, status=applied(begun, DIGEST, "tenant-0.1.0", set_fingerprint(seen), NOW))
     seen = replace(seen, status=report(seen, assess(seen, GROUP_KINDS), PLATFORM, NOW))
-    return replace(seen, **facts)
+    return told(seen, **facts)

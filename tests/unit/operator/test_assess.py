@@ -1,6 +1,6 @@
 """Which state a tenant is in: one situation at a time, and their order."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
@@ -9,10 +9,19 @@ from tenantry_operator.api.decode import FieldError
 from tenantry_operator.api.tenant import TenantStatus
 from tenantry_operator.apply.kinds import GROUP_KINDS
 from tenantry_operator.plan import names
-from tenantry_operator.plan.assess import Assessment, Facts, State, assess, missing_credentials, retains
+from tenantry_operator.plan.assess import (
+    FALLBACK,
+    Assessment,
+    Facts,
+    State,
+    assess,
+    missing_credentials,
+    pause,
+    retains,
+)
 from tenantry_operator.plan.observed import Workload
 
-from tests.unit.operator.tenants import SPACE, child, new_facts, settled, tenant, tier, workload
+from tests.unit.operator.tenants import NOW, SPACE, WANTED, child, new_facts, settled, tenant, tier, workload
 
 CREDENTIALS = [{"name": "openai", "baseURL": "https://api.openai.com/v1", "credentialsSecret": "openai"}]
 GONE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -21,6 +30,16 @@ GONE = datetime(2026, 1, 1, tzinfo=UTC)
 def judge(facts: Facts) -> Assessment:
     """The assessment of these facts."""
     return assess(facts, GROUP_KINDS)
+
+
+def test_what_is_known_to_be_due_shortens_the_pause_and_never_lengthens_it() -> None:
+    ready, waiting = Assessment(state=State.READY, reason=Reason.READY), judge(settled(workload=None))
+    assert waiting.requeue == FALLBACK
+    assert pause(ready, None, NOW) is None
+    assert pause(ready, NOW + timedelta(seconds=90), NOW) == 90
+    assert pause(waiting, NOW + timedelta(seconds=90), NOW) == 90
+    assert pause(waiting, NOW + timedelta(hours=1), NOW) == FALLBACK
+    assert pause(ready, NOW - timedelta(seconds=1), NOW) == 0
 
 
 def test_a_settled_tenant_is_ready_and_asks_for_nothing() -> None:
@@ -41,8 +60,8 @@ def test_a_new_tenant_is_first_announced() -> None:
         (settled(namespace=child("Namespace", SPACE, tenant_uid="somebody")), State.UNCLAIMED),
         (settled(children=settled().children[:1]), State.UNCLAIMED),
         (settled(keys=None), State.KEYLESS),
-        (settled(digest=None), State.KEYLESS),
-        (settled(digest="sha256:other"), State.OUTDATED),
+        (settled(wanted=None), State.KEYLESS),
+        (settled(wanted=replace(WANTED, digest="sha256:other")), State.OUTDATED),
         (settled(status=replace(settled().status, applied=None)), State.OUTDATED),
         (settled(children=settled().children[:2]), State.DRIFTED),
     ],
@@ -177,7 +196,7 @@ def test_an_open_circuit_shows() -> None:
 
 def test_only_usable_credentials_count() -> None:
     facts = settled(tenant=tenant(upstreams=CREDENTIALS), credentials={"openai": ("uid", 5)})
-    spec = facts.spec()
+    spec = facts.spec
     assert not isinstance(spec, Assessment)
     assert missing_credentials(spec, facts.credentials) == []
     assert missing_credentials(spec, {"other": ("uid", 5)}) == ["openai"]

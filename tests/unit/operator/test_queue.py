@@ -13,9 +13,9 @@ from tenantry_operator.queue import (
     OPEN_PAUSE,
     Lane,
     Schedule,
+    Turn,
     WorkQueue,
 )
-from tenantry_operator.reconcile import Turn
 
 
 def schedule() -> Schedule:

@@ -5,7 +5,8 @@ from aiohttp import web
 from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.events import Recorder
 from tenantry_operator.live import Live, read_tenant
-from tenantry_operator.reconcile import PATIENCE, Reconciler, Turn
+from tenantry_operator.queue import Turn
+from tenantry_operator.reconcile import PATIENCE, Reconciler
 from tenantry_operator.render import Objects
 
 from tests.unit.operator.apiserver import Asked, serving

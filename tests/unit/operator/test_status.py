@@ -10,7 +10,7 @@ from tenantry_operator.apply.kinds import GROUP_KINDS
 from tenantry_operator.plan.assess import Assessment, Facts, Failure, State, assess, failed
 from tenantry_operator.plan.status import applied, first_ready, report, turned, verdicts
 
-from tests.unit.operator.tenants import NOW, PLATFORM, new_facts, settled, tenant, workload
+from tests.unit.operator.tenants import NOW, PLATFORM, new_facts, settled, tenant, told, workload
 
 LATER = NOW + timedelta(minutes=5)
 
@@ -90,10 +90,10 @@ def test_nothing_new_is_nothing_to_write() -> None:
 
 def test_a_transition_time_moves_when_the_status_turns_and_only_then() -> None:
     before = settled()
-    broken = written(replace(before, tier=None))
+    broken = written(told(before, tier=None))
     assert condition(broken, "Ready").last_transition_time == LATER
     assert condition(broken, "Suspended").last_transition_time == NOW
-    other = replace(before, status=broken, tier=None, tenant=tenant(tier="gone-too"))
+    other = told(before, status=broken, tier=None, tenant=tenant(tier="gone-too"))
     even_later = report(other, assess(other, GROUP_KINDS), PLATFORM, LATER + timedelta(hours=1))
     assert condition(even_later, "Ready").message != condition(broken, "Ready").message
     assert condition(even_later, "Ready").last_transition_time == LATER
@@ -102,7 +102,7 @@ def test_a_transition_time_moves_when_the_status_turns_and_only_then() -> None:
 def test_suspension_adds_its_condition_and_leaves_the_rest_as_it_was_judged() -> None:
     before = settled()
     meta = replace(before.meta, generation=4)
-    status = written(replace(before, meta=meta, tenant=tenant(suspend={"reconcile": True})))
+    status = written(told(before, meta=meta, tenant=tenant(suspend={"reconcile": True})))
     assert condition(status, "Suspended").status is ConditionStatus.TRUE
     assert condition(status, "Ready") == condition(before.status, "Ready")
     assert status.observed_generation == 3

@@ -5,8 +5,7 @@ from datetime import UTC, datetime
 from tenantry_operator.kube.resources import CONFIG_MAPS, NAMESPACES
 from tenantry_operator.live import Live
 from tenantry_operator.plan import names
-from tenantry_operator.queue import Lane, WorkQueue
-from tenantry_operator.reconcile import Turn
+from tenantry_operator.queue import Lane, Turn, WorkQueue
 from tenantry_operator.watch import Intake
 
 from tests.unit.operator.tenants import SPACE, UID

@@ -1,0 +1,130 @@
+"""The steps of a reconcile: each leads out of one state, and can be repeated after a crash anywhere in it."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from tenantry_operator.api.conditions import Reason
+from tenantry_operator.api.meta import namespace_of
+from tenantry_operator.api.resolve import ResolvedSpec
+from tenantry_operator.apply import applyset, keys, pods
+from tenantry_operator.apply import namespace as namespaces
+from tenantry_operator.apply.kinds import TENANTS
+from tenantry_operator.kube.client import Client
+from tenantry_operator.kube.resources import NAMESPACES, SECRETS
+from tenantry_operator.live import Live
+from tenantry_operator.look import Lookout
+from tenantry_operator.plan import names, objects
+from tenantry_operator.plan import status as plan_status
+from tenantry_operator.plan.assess import Assessment, Facts, Failure, State, retains
+from tenantry_operator.plan.desired import Platform, Wanted
+from tenantry_operator.plan.observed import fingerprint
+from tenantry_operator.render import Renderer, RenderError
+from tenantry_operator.report import Reporter
+
+log = logging.getLogger(__name__)
+
+
+class Steps:
+    """Every step takes the facts and gives them as they are after it. All raise Failure and KubeError."""
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        live: Live,
+        lookout: Lookout,
+        renderer: Renderer,
+        reporter: Reporter,
+        platform: Platform,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._client, self._live, self._lookout = client, live, lookout
+        self._renderer, self._reporter = renderer, reporter
+        self._platform, self._now = platform, now
+
+    async def announce(self, facts: Facts) -> Facts:
+        """The first condition of all, so that nobody takes a Tenant without conditions for a finished one (kstatus)."""
+        record = await self._reporter.report(facts, Assessment(state=State.UNSEEN, reason=Reason.PROGRESSING))
+        # A Tenant that has changed meanwhile keeps the old version here, which the next step's test will refuse.
+        same = record.meta.generation == facts.meta.generation
+        return replace(facts, status=record.status, meta=record.meta if same else facts.meta)
+
+    async def prepare(self, facts: Facts) -> Facts:
+        """Our finalizer and the set's bookkeeping, before anything is made that they are to find again."""
+        raw = await self._client.json_patch(
+            TENANTS, facts.meta.name, applyset.preparation(facts.meta), into=dict[str, object]
+        )
+        # The patch tested the resourceVersion, so the answer is what we had read, plus the patch.
+        return replace(facts, meta=self._reporter.taken(raw).meta)
+
+    async def claim(self, facts: Facts) -> Facts:
+        """The namespace, and our rights in it."""
+        fresh, found = await namespaces.claim(self._client, facts.meta.name, facts.meta.uid, self._platform)
+        for each in found:
+            self._live.put_child(each)
+        if facts.status.applied is not None:
+            await self._note_drift(facts)
+        facts = self._lookout.observed(replace(facts, fresh=fresh))
+        return self._lookout.keyed(facts, None) if fresh else facts
+
+    async def issue(self, facts: Facts) -> Facts:
+        """The keys: read, or made."""
+        assert isinstance(facts.spec, ResolvedSpec)
+        wanted = [key.name for key in facts.spec.keys]
+        issued = await keys.ensure(self._client, facts.meta.name, wanted, fresh=facts.fresh)
+        return self._lookout.keyed(facts, issued)
+
+    async def put_back(self, facts: Facts) -> Facts:
+        """What somebody has edited or deleted; a key may be among it, so those are read again."""
+        facts = await self.apply(await self.issue(facts))
+        await self._note_drift(facts)
+        return facts
+
+    async def apply(self, facts: Facts) -> Facts:
+        """Render, apply in order, prune, refresh running pods; only then is the digest noted.
+
+        Killed anywhere in between: the digest in the status is still the old one, so all of it is done again.
+        """
+        name, wanted, had_pods = facts.meta.name, facts.wanted, facts.workload is not None
+        assert wanted is not None
+        members = await self._members(facts, wanted)
+        # What ``claim`` has applied a moment ago need not be applied again.
+        done = [each for each in facts.children if facts.fresh and each.ref.name == names.OPERATOR_BINDING]
+        tied = applyset.ApplySet(self._client, name, facts.children, fresh=facts.fresh)
+        applied = done + await tied.apply([each for each in members if each.ref not in {child.ref for child in done}])
+        for each in applied:
+            if each.ref.group_kind != SECRETS.group_kind:
+                self._live.put_child(each)
+        for each in await tied.prune(applied, keys={names.key_secret(key.name) for key in wanted.spec.keys}):
+            self._live.drop_child(name, each.ref, each.uid)
+        if had_pods:
+            await pods.refresh(self._client, namespace_of(name), name, wanted.pod_annotations)
+        log.info("applied", extra={"digest": wanted.digest})
+        # From the answers to our own writes: what somebody else has changed since then must not become the measure.
+        status = plan_status.applied(
+            facts.status, wanted.digest, self._renderer.chart, fingerprint(applied), self._now()
+        )
+        return replace(self._lookout.observed(facts), status=status)
+
+    async def _members(self, facts: Facts, wanted: Wanted) -> list[applyset.Member]:
+        name = facts.meta.name
+        try:
+            rendered = await self._renderer.render(name, namespace_of(name), wanted.values)
+        except RenderError as error:
+            raise Failure(Reason.RENDER_FAILED, str(error)) from error
+        marked = [
+            objects.owned_namespace(each, name, facts.meta.uid, retain=retains(facts, None))
+            if each.get("kind") == NAMESPACES.kind
+            else each
+            for each in rendered
+        ]
+        copies = await keys.credential_copies(self._client, name, wanted.spec.upstreams, self._platform.namespace)
+        binding = objects.operator_binding(name, self._platform)
+        return applyset.members(name, [*marked, binding, *copies])
+
+    async def _note_drift(self, facts: Facts) -> None:
+        log.warning("drift put back")
+        await self._reporter.drift(facts)
