@@ -23,6 +23,9 @@ API_VERSION = "policy.tenantry.dev/v1"
 #: bodies are held in memory while they are inspected, so this also bounds what one connection can cost.
 DEFAULT_MAX_BODY_BYTES = 20 * 1024 * 1024
 
+#: Bytes accepted where the body passes through without being held (files, audio, images): OpenAI's own limit of a file.
+DEFAULT_MAX_UPLOAD_BYTES = 512 * 1024 * 1024
+
 PositiveInt = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 NonNegativeInt = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Name = Annotated[str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
@@ -66,6 +69,21 @@ class UnknownModel(enum.StrEnum):
     REFUSE = "Refuse"
 
 
+class UnknownRoute(enum.StrEnum):
+    """What happens to a ``/v1`` route that the service does not know: passed on (one request is counted; tokens only if
+    the answer says how many), or refused."""
+
+    ALLOW = "Allow"
+    REFUSE = "Refuse"
+
+
+class CredentialHeader(enum.StrEnum):
+    """Which header carries an upstream's credential."""
+
+    AUTHORIZATION = "Authorization"
+    API_KEY = "api-key"
+
+
 class Key(Struct, frozen=True, kw_only=True, rename="camel"):
     """One API key, without its secret."""
 
@@ -100,6 +118,19 @@ class Models(Struct, frozen=True, kw_only=True, rename="camel"):
 
     allow: tuple[ModelName, ...] = ("*",)
     aliases: dict[ModelName, ModelName] = {}
+    #: Stands in where a chat, a completion or a response names no model.
+    default: ModelName | None = None
+    #: The most output tokens of one answer, put into requests that declare none or more. None: as the caller says.
+    max_output_tokens: PositiveInt | None = None
+
+
+class Routes(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Which routes the tenant may call. ``allow`` holds shell globs for paths (``/v1/chat/*``). Routes with state
+    (files, batches, stored responses) show what belongs to the upstream's account: tenants that share a credential
+    share that."""
+
+    allow: tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...] = ("*",)
+    unknown: UnknownRoute = UnknownRoute.ALLOW
 
 
 class Upstream(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -112,6 +143,8 @@ class Upstream(Struct, frozen=True, kw_only=True, rename="camel"):
     credentials_file: str | None = None
     priority: int = 0
     models: tuple[ModelName, ...] = ("*",)
+    #: None: ``api-key`` for Azure's hosts, ``Authorization: Bearer`` for all others.
+    credential_header: CredentialHeader | None = None
 
 
 class Rates(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -142,7 +175,9 @@ class Policy(Struct, frozen=True, kw_only=True, rename="camel"):
     budget: Budget | None = None
     models: Models = Models()
     upstreams: Annotated[tuple[Upstream, ...], Meta(min_length=1)]
+    routes: Routes = Routes()
     max_body_bytes: PositiveInt = DEFAULT_MAX_BODY_BYTES
+    max_upload_bytes: PositiveInt = DEFAULT_MAX_UPLOAD_BYTES
     #: Rates that replace or complete the price table, by model name.
     prices: dict[ModelName, Rates] = {}
     unknown_model: UnknownModel = UnknownModel.CHARGE_DEFAULT

@@ -25,6 +25,8 @@ TEXT: dict[str, tuple[str, str, str, int]] = {
     "text-embedding-3-small": ("0.02", "0.02", "0.00", 0),
     "text-embedding-3-large": ("0.13", "0.13", "0.00", 0),
     "text-embedding-ada-002": ("0.10", "0.10", "0.00", 0),
+    # A minute is 1,000 tokens (usage.py).
+    "whisper-1": ("6.00", "6.00", "0.00", 0),
 }
 
 #: What a model without a price costs while the policy says ChargeDefault: as much as gpt-4o, so that a forgotten entry

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from tenantry_service.errors import ApiError
 from tenantry_service.pricing import NO_USAGE, Usage
 from tenantry_service.proxy import models
+from tenantry_service.proxy.events import TypedStreamMeter
 from tenantry_service.proxy.messages import ResponseHead
 from tenantry_service.proxy.routes import Plan
 from tenantry_service.proxy.snapshot import TenantView
@@ -91,11 +92,23 @@ class Unpaid(Answer):
         return NOTHING_USED
 
 
-class Json(Answer):
-    """One JSON object with its usage."""
+class Flat(Answer):
+    """An answer that says nothing and whose size means nothing (speech): held to be what was expected."""
 
-    def __init__(self) -> None:
+    def __init__(self, expected: int) -> None:
+        self._expected = expected
+
+    def used(self) -> Used:
+        """What was expected."""
+        return Used(Usage(output=self._expected), exact=False)
+
+
+class Json(Answer):
+    """One JSON object with its usage. ``expected``: the output of one without, if its size says nothing about it."""
+
+    def __init__(self, expected: int | None = None) -> None:
         self._meter = AnswerMeter()
+        self._expected = expected
 
     def feed(self, data: bytes) -> bytes:
         """Passes as it came."""
@@ -105,7 +118,18 @@ class Json(Answer):
     def used(self) -> Used:
         """The upstream's word, once the whole object is there."""
         found = self._meter.finish()
-        return counted(self._meter.seen) if found is None else Used(found[0], exact=True, raw=found[1])
+        if found is not None:
+            return Used(found[0], exact=True, raw=found[1])
+        return counted(self._meter.seen) if self._expected is None else Used(Usage(output=self._expected), exact=False)
+
+
+class Whatever(Json):
+    """A JSON answer of a route that nobody knows: charged if it says what it used, else free."""
+
+    def used(self) -> Used:
+        """The upstream's word, or nothing."""
+        used = super().used()
+        return used if used.exact else NOTHING_USED
 
 
 class ChatStream(Answer):
@@ -146,6 +170,51 @@ class ChatStream(Answer):
         return self._meter.abort() + error.sse_event()
 
 
+class TypedStream(Answer):
+    """Events that say their type. ``expected``: the output of a stream that never says it and cannot be counted;
+    ``free``: nothing is charged that the stream does not say."""
+
+    streamed = True
+    # Whatever its length was, a stream that breaks off has another.
+    resized = True
+
+    def __init__(self, *, expected: int = 0, free: bool = False, unpaid: bool = False) -> None:
+        self._meter = TypedStreamMeter()
+        self._expected = expected
+        self._free = free or unpaid
+        self._unpaid = unpaid
+
+    def feed(self, data: bytes) -> bytes:
+        """Whole events."""
+        return self._meter.feed(data)
+
+    def finish(self) -> bytes:
+        """What was held of an unfinished event."""
+        return self._meter.finish()
+
+    @property
+    def said_all(self) -> bool:
+        """The last word of its kind was seen."""
+        return self._meter.done
+
+    @property
+    def failed(self) -> bool:
+        """An error event was seen."""
+        return self._meter.failed
+
+    def used(self) -> Used:
+        """The upstream's word if it came, else what was counted."""
+        if self._meter.usage is not None and not self._unpaid:
+            return Used(self._meter.usage, exact=True, raw=self._meter.raw_usage)
+        if self._free:
+            return NOTHING_USED
+        return Used(Usage(output=max(self._expected, self._meter.counted_output)), exact=False)
+
+    def ending(self, error: ApiError) -> bytes:
+        """An error event."""
+        return self._meter.abort() + self._meter.error_event(error)
+
+
 class ModelList(Answer):
     """The upstream's models, held back until they can be filtered."""
 
@@ -168,17 +237,32 @@ class ModelList(Answer):
         return None if self._size > models.MAX_LIST_BYTES else models.filter_list(b"".join(self._parts), self._view)
 
 
-def choose(plan: Plan, head: ResponseHead, view: TenantView, *, wants_usage: bool) -> Answer:
-    """The kind of an answer, by its status, its media type and what was asked for."""
+def choose(plan: Plan, head: ResponseHead, view: TenantView, *, wants_usage: bool, expected: int = 0) -> Answer:
+    """The kind of an answer, by its status, its media type and what was asked for. ``expected``: output tokens."""
     if head.status >= 300:
         return Unpaid()
+    readable = head.encoding in (b"", b"identity")
+    streamed = readable and head.media_type == b"text/event-stream"
     match plan:
         case Plan.MODEL_LIST:
             return ModelList(view)
-        case Plan.MODEL:
-            return Unpaid()
-        case Plan.CHAT:
-            if head.encoding not in (b"", b"identity"):
+        case Plan.CHAT | Plan.COMPLETIONS:
+            if not readable:
                 # In spite of the encoding that we asked for.
                 return Opaque()
-            return ChatStream(strip_usage=not wants_usage) if head.media_type == b"text/event-stream" else Json()
+            return ChatStream(strip_usage=not wants_usage) if streamed else Json()
+        case Plan.RESPONSES | Plan.EMBEDDINGS | Plan.IMAGES | Plan.IMAGE_FORM | Plan.SPEECH:
+            if streamed:
+                return TypedStream(expected=0 if plan is Plan.RESPONSES else expected)
+            # A response in the background has no usage yet, a vector or an image has no size in tokens.
+            return Json(expected) if readable and head.media_type == b"application/json" else Flat(expected)
+        case Plan.TRANSCRIPTION:
+            if streamed:
+                return TypedStream()
+            return Json() if readable and head.media_type == b"application/json" else Opaque()
+        case Plan.OTHER:
+            if streamed:
+                return TypedStream(free=True)
+            return Whatever() if readable and head.media_type == b"application/json" else Unpaid()
+        case _:
+            return TypedStream(unpaid=True) if streamed else Unpaid()

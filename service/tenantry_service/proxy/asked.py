@@ -6,11 +6,13 @@ Found out step by step as the request arrives; knows neither sockets nor where i
 from tenantry_service import errors
 from tenantry_service.errors import ApiError
 from tenantry_service.proxy import body as bodies
-from tenantry_service.proxy import headers, models, routes
+from tenantry_service.proxy import headers, inspection, models, routes
 from tenantry_service.proxy.body import Chat, Estimate
+from tenantry_service.proxy.inspection import RULES, Ask
 from tenantry_service.proxy.messages import RequestHead
-from tenantry_service.proxy.routes import Plan, Route
-from tenantry_service.proxy.snapshot import OTHER_MODEL, Caller, Endpoint, Snapshot, Target
+from tenantry_service.proxy.routes import INSPECTED, Plan, Route
+from tenantry_service.proxy.snapshot import OTHER_MODEL, Caller, Endpoint, Snapshot, Target, TenantView
+from tenantry_service.proxy.upload import Upload
 
 _CHAT = Plan.CHAT
 
@@ -29,12 +31,16 @@ class Asked:
         "endpoint",
         "estimate",
         "own_answer",
+        "plan",
         "route",
         "target",
+        "upload",
     )
 
     def __init__(self) -> None:
         self.route: Route | None = None
+        #: How it is treated: as its route says, but for what its head says otherwise.
+        self.plan = _CHAT
         self.caller: Caller | None = None
         self.target: Target | None = None
         #: Where it goes; None if it is answered here, by ``own_answer``.
@@ -42,9 +48,11 @@ class Asked:
         self.own_answer = b""
         #: What to reserve before; None if it costs nothing.
         self.estimate: Estimate | None = None
+        #: Its body, if that passes through instead of being held.
+        self.upload: Upload | None = None
         self._head: RequestHead
         self._parameter = ""
-        self._chat: Chat | None = None
+        self._chat: Chat | Ask | None = None
         self._body: list[bytes] = []
         self._size = 0
         self._max_body_bytes = 0
@@ -64,6 +72,11 @@ class Asked:
         """Whether the caller asked for the usage chunk of a stream."""
         return self._chat is not None and self._chat.wants_usage
 
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the caller waits to be asked for the body."""
+        return self._head.expects_continue
+
     def read_head(self, head: RequestHead, snapshot: Snapshot, now: float, *, ledger_full: bool) -> ApiError | None:
         """Route, key, size: everything that can refuse a request before its body. ``now`` in Unix seconds."""
         self._head = head
@@ -75,10 +88,30 @@ class Asked:
         if isinstance(caller, ApiError):
             return caller
         self.caller = caller
+        self.plan = self.route.plan
         limit = self._max_body_bytes = caller.view.policy.max_body_bytes
+        if self.plan is not _CHAT:
+            refused = self._read_special(head, caller.view)
+            if refused is not None:
+                return refused
+            limit = self._max_body_bytes
+        elif not caller.view.every_route and not caller.view.allows_route(self.route.template, known=True):
+            return errors.route_not_found(head.method, self.route.template)
         if head.content_length is not None and head.content_length > limit:
             return errors.body_too_large(limit)
         return errors.LEDGER_FULL if ledger_full and self.route.metered else None
+
+    def _read_special(self, head: RequestHead, view: TenantView) -> ApiError | None:
+        """What the head says of a request that is no chat."""
+        path = head.path.decode("ascii", "replace")
+        if not view.allows_route(path, known=self.plan is not Plan.OTHER):
+            return errors.route_not_found(head.method, path)
+        if self.plan is Plan.IMAGE_FORM and headers.media_type(head) == b"application/json":
+            self.plan = Plan.IMAGES
+        if self.plan not in INSPECTED:
+            self._max_body_bytes = view.policy.max_upload_bytes
+            self.upload = Upload(self.plan, head, view)
+        return None
 
     def read_body(self, data: bytes) -> ApiError | None:
         """More of the body."""
@@ -95,11 +128,9 @@ class Asked:
 
     def understand(self) -> ApiError | None:
         """The request is complete: find out where it goes and what it may cost, or why it goes nowhere."""
-        assert self.route is not None
         assert self.caller is not None
         view = self.caller.view
-        plan = self.route.plan
-        if plan is _CHAT:
+        if self.plan is _CHAT and view.plain:
             body = b"".join(self._body)
             chat = bodies.inspect_chat(body)
             if isinstance(chat, ApiError):
@@ -113,21 +144,59 @@ class Asked:
             self.estimate = bodies.estimate(chat, body, target, view.policy.limits)
             self._body, self._chat = [outgoing], chat
             self.target, self.endpoint = target, target.endpoint
-        elif plan is Plan.MODEL_LIST:
+            return None
+        if self.plan is Plan.MODEL_LIST:
             self.endpoint = view.primary
+            return None
+        return self._understand_model(view) if self.plan is Plan.MODEL else self._understand_json(view)
+
+    def _understand_model(self, view: TenantView) -> ApiError | None:
+        target = view.find(self._parameter)
+        if isinstance(target, ApiError):
+            return target
+        self.target = target
+        if target.served == target.requested:
+            self.endpoint = target.endpoint
         else:
-            target = view.find(self._parameter)
-            if isinstance(target, ApiError):
-                return target
-            self.target = target
-            if target.served == target.requested:
-                self.endpoint = target.endpoint
-            else:
-                # Nobody but us knows an alias.
-                self.own_answer = models.model_object(target.requested)
+            # Nobody but us knows an alias.
+            self.own_answer = models.model_object(target.requested)
         return None
 
+    def _understand_json(self, view: TenantView) -> ApiError | None:
+        body, plan, policy = b"".join(self._body), self.plan, view.policy
+        ask = inspection.inspect(body)
+        if isinstance(ask, ApiError):
+            return ask
+        rules, forced = RULES[plan], policy.models.max_output_tokens
+        name = ask.named or (policy.models.default or "" if rules.has_default else "")
+        if not name and (rules.needs_model or not view.allows_all):
+            return inspection.missing_model()
+        target = view.find(name) if name else view.no_model
+        if isinstance(target, ApiError):
+            return target
+        outgoing = inspection.upstream_body(plan, ask, body, target.served, forced)
+        if isinstance(outgoing, ApiError):
+            return outgoing
+        self.estimate = inspection.estimate(plan, ask, body, target, policy.limits, forced)
+        self._body, self._chat = [outgoing], ask
+        self.target, self.endpoint = target, target.endpoint
+        return None
+
+    def understand_upload(self) -> None:
+        """It is known where the body that passes through goes."""
+        assert self.upload is not None
+        target = self.target = self.upload.target
+        self.endpoint = target.endpoint
+        self.estimate = self.upload.estimate(self._head.content_length)
+
     def upstream_request(self, endpoint: Endpoint) -> bytes:
-        """What goes upstream, once."""
+        """What goes upstream, once. A body that passes through follows, unless it is all there."""
+        upload = self.upload
+        if upload is not None:
+            length = self._head.content_length
+            whole = upload.take_whole()
+            if whole is not None:
+                return headers.upstream_request(self._head, endpoint, whole)
+            return headers.upstream_head(self._head, endpoint, None if length is None else length + upload.delta)
         body, self._body = self._body, []
         return headers.upstream_request(self._head, endpoint, body[0] if self._chat is not None else b"")

@@ -37,6 +37,10 @@ _SHORT_KEY = re.compile(rb'"((?:[^"\\]|\\u[0-9a-fA-F]{4}){1,32})"\s*:')
 _EMBEDDED = re.compile(rb"[A-Za-z0-9+/=_-]{1024,}")
 
 
+#: JSON knows one kind of number: 100.0 is as whole as 100.
+Whole = int | float | None
+
+
 class _StreamOptions(Struct, gc=False):
     include_usage: bool | None = None
 
@@ -47,9 +51,9 @@ class Chat(Struct, gc=False):
     model: Annotated[str, Meta(max_length=MAX_MODEL_NAME)]
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
-    max_completion_tokens: int | None = None
-    max_tokens: int | None = None
-    n: int | None = None
+    max_completion_tokens: Whole = None
+    max_tokens: Whole = None
+    n: Whole = None
 
     @property
     def wants_usage(self) -> bool:
@@ -67,18 +71,30 @@ def inspect_chat(body: bytes) -> Chat | ApiError:
     """Read a chat request, or say what is wrong with it (400)."""
     try:
         return _chat_decoder.decode(body)
-    except msgspec.ValidationError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return unreadable(error)
+
+
+def unreadable(error: Exception) -> ApiError:
+    """What a parser's error means to whoever sent the body."""
+    if isinstance(error, RecursionError):
+        return TOO_DEEP
+    if isinstance(error, msgspec.ValidationError):
         problem, _, path = str(error).partition(" - at `$.")
         field = path.rstrip("`") or None
         if field is None and "`model`" in str(error):
             return errors.malformed("you must provide a model parameter", param="model")
         return errors.malformed(f"Invalid value for '{field or 'body'}': {problem}.", param=field)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return errors.malformed(
-            f"We could not parse the JSON body of your request: {error}. Send a JSON object encoded as UTF-8."
-        )
-    except RecursionError:
-        return TOO_DEEP
+    return errors.malformed(
+        f"We could not parse the JSON body of your request: {error}. Send a JSON object encoded as UTF-8."
+    )
+
+
+def whole(value: float | None) -> int | None:
+    """A number as an integer, rounded down; None for what cannot be one (the upstream says what is wrong with it)."""
+    if value is None or value != value or not 0 <= value < 2**63:
+        return None
+    return int(value)
 
 
 class Estimate(Struct, frozen=True, gc=False):
@@ -96,7 +112,18 @@ def estimate(chat: Chat, body: bytes, target: Target, limits: Limits) -> Estimat
     better), so many per image, and the declared output. Money is the worst case: a token per byte whatever the byte is,
     the most per image, and the most the model can put out.
     """
-    size = text = len(body)
+    text, media, parts = weigh(body)
+    answers = max(1, whole(chat.n) or 1)
+    declared = chat.max_completion_tokens if chat.max_completion_tokens is not None else chat.max_tokens
+    likely, most = output(whole(declared), target, limits)
+    input_tokens, output_tokens = -(-text // 3) + media, likely * answers
+    dearest = pricing.worst_case(len(body) + MOST_MEDIA_TOKENS * parts, most * answers, target.price)
+    return Estimate(Demand(input_tokens + output_tokens, dearest), input_tokens, output_tokens)
+
+
+def weigh(body: bytes) -> tuple[int, int, int]:
+    """A body's bytes of text, the likely tokens of its media, and how many parts may be media."""
+    text = len(body)
     media = 0
     # A part that is not plain text says its type; an image's word stands twice in it, as its type and as its field.
     parts = sum(body.count(field) for field in _MEDIA_FIELDS) if b'"type"' in body else 0
@@ -105,20 +132,19 @@ def estimate(chat: Chat, body: bytes, target: Target, limits: Limits) -> Estimat
             text -= len(run)
             media += len(run) // MEDIA_BYTES_PER_TOKEN
             parts = parts or 1
-    media += MEDIA_TOKENS * ((parts + 1) // 2)
-    answers = max(1, chat.n or 1)
-    declared = chat.max_completion_tokens if chat.max_completion_tokens is not None else chat.max_tokens
+    return text, media + MEDIA_TOKENS * ((parts + 1) // 2), parts
+
+
+def output(declared: int | None, target: Target, limits: Limits) -> tuple[int, int]:
+    """The likely and the most output tokens of one answer, with what the request declares."""
     most = target.price.max_output
-    if declared is not None and declared >= 0:
+    if declared is not None:
         # For a model that the table does not know, the table's maximum proves nothing.
         most = min(declared, most) if target.price.capped else declared
-        likely = most
-    else:
-        # A quarter of a small limit: a request that declares nothing must still fit into it.
-        likely = min(most, UNDECLARED_OUTPUT_TOKENS, (limits.tokens_per_minute or UNDECLARED_OUTPUT_TOKENS * 4) // 4)
-    input_tokens, output_tokens = -(-text // 3) + media, likely * answers
-    dearest = pricing.worst_case(size + MOST_MEDIA_TOKENS * parts, most * answers, target.price)
-    return Estimate(Demand(input_tokens + output_tokens, dearest), input_tokens, output_tokens)
+        return most, most
+    # A quarter of a small limit: a request that declares nothing must still fit into it.
+    share = (limits.tokens_per_minute or UNDECLARED_OUTPUT_TOKENS * 4) // 4
+    return min(most, UNDECLARED_OUTPUT_TOKENS, share), most
 
 
 def upstream_body(chat: Chat, body: bytes, target: Target) -> bytes | ApiError:
@@ -126,9 +152,7 @@ def upstream_body(chat: Chat, body: bytes, target: Target) -> bytes | ApiError:
     parsers could read differently (a key given twice, or hidden by escapes) is written as we read it."""
     usage = bool(chat.stream) and not chat.wants_usage
     renamed = target.served != target.requested
-    ambiguous = body.count(b'"model"') > 1 or (
-        b"\\u" in body and any(b"\\u" in key for key in _SHORT_KEY.findall(body))
-    )
+    ambiguous = body.count(b'"model"') > 1 or hides_keys(body)
     if not usage and not renamed and not ambiguous:
         return body
     if not renamed and not ambiguous and chat.stream_options is None and b"stream_options" not in body:
@@ -138,7 +162,7 @@ def upstream_body(chat: Chat, body: bytes, target: Target) -> bytes | ApiError:
     try:
         fields = _object_decoder.decode(body)
         if usage:
-            fields["stream_options"] = _with_usage(fields.get("stream_options"))
+            fields["stream_options"] = with_usage(fields.get("stream_options"))
     except RecursionError:
         return TOO_DEEP
     if renamed:
@@ -146,8 +170,13 @@ def upstream_body(chat: Chat, body: bytes, target: Target) -> bytes | ApiError:
     return msgspec.json.encode(fields)
 
 
-def _with_usage(options: Raw | None) -> Raw:
-    """Other options of the caller (``include_obfuscation``) stay."""
+def hides_keys(body: bytes) -> bool:
+    """Whether escapes may spell a key that we look for."""
+    return b"\\u" in body and any(b"\\u" in key for key in _SHORT_KEY.findall(body))
+
+
+def with_usage(options: Raw | None) -> Raw:
+    """``stream_options`` that ask for usage. Other options of the caller (``include_obfuscation``) stay."""
     if options is None or bytes(options) == b"null":
         return _INCLUDE_USAGE
     fields = _object_decoder.decode(options)

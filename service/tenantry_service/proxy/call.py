@@ -7,7 +7,7 @@ from typing import Protocol
 
 from tenantry_service.limits.limiter import Decision
 from tenantry_service.proxy.engine import Engine
-from tenantry_service.proxy.exchange import DONE, Exchange, State
+from tenantry_service.proxy.exchange import DONE, HOLDING, Exchange, State
 from tenantry_service.proxy.messages import (
     AbortClient,
     ClientHead,
@@ -23,6 +23,7 @@ from tenantry_service.proxy.messages import (
     Settle,
     Timer,
     ToClient,
+    ToUpstream,
 )
 from tenantry_service.proxy.patience import NEVER
 from tenantry_service.proxy.upstream import Handle
@@ -42,6 +43,12 @@ class ClientSide(Protocol):
     def flush(self) -> None:
         """Write the output."""
 
+    def hold_body(self) -> None:
+        """Read no more of the request."""
+
+    def take_body(self) -> None:
+        """Read on."""
+
     def abort(self) -> None:
         """Cut the connection."""
 
@@ -57,6 +64,7 @@ class Call:
         "_engine",
         "_exchange",
         "_first_byte",
+        "_holding",
         "_ours",
         "_paused",
         "_settled",
@@ -73,6 +81,7 @@ class Call:
         self._upstream: Handle | None = None
         self._settled: Settle | None = None
         self._paused = False
+        self._holding = False
         self._started = time.perf_counter()
         #: Our own share: from an event outside to what it made us send (request sent on, first bytes passed back).
         self._since = self._started
@@ -148,9 +157,19 @@ class Call:
         if self._paused:
             handle.pause()
         self._count_ours()
-        # Commands nothing, whatever the state.
-        self._exchange.on_upstream_sent()
-        self._arm()
+        commands = self._exchange.on_upstream_sent()
+        if commands:
+            self._handle_event(lambda: commands)
+        else:
+            self._arm()
+
+    def upstream_full(self) -> None:
+        """The upstream takes the request slowly."""
+        self._handle_event(self._exchange.on_upstream_full)
+
+    def upstream_drained(self) -> None:
+        """The upstream has caught up."""
+        self._handle_event(self._exchange.on_upstream_drained)
 
     def upstream_read(self, head: ResponseHead | None, data: bytes, *, end: bool) -> None:
         """The answer begins, goes on, ends."""
@@ -200,6 +219,19 @@ class Call:
             self._end()
         else:
             self._arm()
+        if self._exchange.asked.upload is not None:
+            self._regulate()
+
+    def _regulate(self) -> None:
+        """A body that passes through comes no faster than it goes."""
+        hold = self._exchange.state in HOLDING
+        if hold is self._holding:
+            return
+        self._holding = hold
+        if hold:
+            self._client.hold_body()
+        else:
+            self._client.take_body()
 
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, ToClient):
@@ -207,7 +239,7 @@ class Call:
         elif isinstance(command, Reserve):
             self._engine.limiter.reserve(command.policy, self._exchange.request_id, command.demand, self._reserved)
         elif isinstance(command, OpenUpstream):
-            pending = self._engine.upstreams.send(command.endpoint, command.request, self)
+            pending = self._engine.upstreams.send(command.endpoint, command.request, self, complete=command.complete)
             if pending is not None:
                 self._upstream = pending
         elif isinstance(command, Settle):
@@ -218,6 +250,9 @@ class Call:
             lines = b"content-type: application/json\r\n" + command.lines
             self._client.send(ClientHead(command.error.status, lines, len(body)), body, last=True)
             self._client.flush()
+        elif isinstance(command, ToUpstream):
+            if self._upstream is not None:
+                self._upstream.write(command.data, last=command.last)
         elif isinstance(command, CloseUpstream):
             if self._upstream is not None:
                 self._upstream.cancel()

@@ -170,7 +170,8 @@ class Engine:
 
 def _usage_event(exchange: Exchange, settle: Settle, at_ms: int, duration_ms: int) -> UsageEvent:
     """The row of an admitted request."""
-    caller, target, route = exchange.asked.caller, exchange.asked.target, exchange.asked.route
+    asked = exchange.asked
+    caller, target, route, endpoint = asked.caller, asked.target, asked.route, asked.endpoint
     assert caller is not None
     assert target is not None
     assert route is not None
@@ -184,7 +185,7 @@ def _usage_event(exchange: Exchange, settle: Settle, at_ms: int, duration_ms: in
         route=route.template,
         requested_model=target.requested,
         served_model=target.served,
-        upstream=target.endpoint.name,
+        upstream="" if endpoint is None else endpoint.name,
         status=exchange.status,
         error_type=exchange.error_type._value_,
         stream=exchange.streamed,

@@ -4,7 +4,7 @@ Events come in as calls, commands go out as what they return; whoever owns the s
 Nothing else decides what happens to a request. The law: a granted reservation is settled exactly once, and after the
 end there is no command. Events that no longer matter (a late timer, bytes of a cancelled upstream) are ignored.
 
-    NEW -> RECEIVING -> RESERVING -> CONNECTING -> WAITING -> ANSWERING -> DONE
+    NEW -> RECEIVING -> RESERVING -> CONNECTING -> (UPLOADING <-> BLOCKED ->) WAITING -> ANSWERING -> DONE
                             |  client gone: ABANDONED until the limiter has answered, then DONE
 """
 
@@ -35,8 +35,10 @@ from tenantry_service.proxy.messages import (
     Settle,
     Timer,
     ToClient,
+    ToUpstream,
 )
 from tenantry_service.proxy.snapshot import Endpoint, Snapshot
+from tenantry_service.proxy.upload import Upload
 
 #: nginx's word for a request whose client left before there was a status.
 CLIENT_CLOSED_REQUEST = 499
@@ -50,6 +52,9 @@ class State(enum.Enum):
     RESERVING = ("reserving", None)
     ABANDONED = ("abandoned", None)
     CONNECTING = ("connecting", Timer.CONNECT)
+    #: The body passes through: the client owes the next piece, or the upstream takes none.
+    UPLOADING = ("uploading", Timer.REQUEST_BODY)
+    BLOCKED = ("blocked", Timer.IDLE)
     WAITING = ("waiting", Timer.FIRST_BYTE)
     ANSWERING = ("answering", Timer.IDLE)
     DONE = ("done", None)
@@ -60,7 +65,9 @@ class State(enum.Enum):
 
 
 # Asking an enum class for a member costs ten times as much as asking the module.
-NEW, RECEIVING, RESERVING, ABANDONED, CONNECTING, WAITING, ANSWERING, DONE = State
+NEW, RECEIVING, RESERVING, ABANDONED, CONNECTING, UPLOADING, BLOCKED, WAITING, ANSWERING, DONE = State
+#: While the client shall send no more of a body that passes through.
+HOLDING = frozenset([RESERVING, ABANDONED, CONNECTING, BLOCKED])
 _NO_ERROR = ErrorType.NONE
 
 
@@ -74,6 +81,7 @@ class Exchange:
         "_request_id_line",
         "_reservation",
         "_snapshot",
+        "_whole",
         "asked",
         "error_type",
         "request_id",
@@ -93,6 +101,8 @@ class Exchange:
         self._reservation: Reservation | None = None
         self._client_head: ClientHead | None = None
         self._head_sent = False
+        #: The request goes upstream in one piece.
+        self._whole = True
         self._answer: Answer | None = None
 
     def __repr__(self) -> str:
@@ -123,6 +133,8 @@ class Exchange:
         if error is not None:
             return self._refuse(error)
         self.state = RECEIVING
+        if self.asked.upload is not None:
+            return self._receive_upload(self.asked.upload, head, body_start, complete=complete)
         for data in body_start:
             refused = self.on_body(data)
             if refused:
@@ -133,6 +145,8 @@ class Exchange:
 
     def on_body(self, data: bytes) -> Commands:
         """More of the request's body."""
+        if self.asked.upload is not None:
+            return self._pass_body(self.asked.upload, data)
         if self.state is not RECEIVING:
             return ()
         error = self.asked.read_body(data)
@@ -140,9 +154,11 @@ class Exchange:
 
     def on_body_end(self) -> Commands:
         """The request is complete."""
+        asked = self.asked
+        if asked.upload is not None:
+            return self._end_body(asked.upload)
         if self.state is not RECEIVING:
             return ()
-        asked = self.asked
         error = asked.understand()
         if error is not None:
             return self._refuse(error)
@@ -155,6 +171,74 @@ class Exchange:
         self.state = ANSWERING
         lines = b"content-type: application/json\r\n" + self._request_id_line
         return self._finish(asked.own_answer, ClientHead(200, lines, len(asked.own_answer)))
+
+    # A body that passes through.
+
+    def _receive_upload(
+        self, upload: Upload, head: RequestHead, body_start: Sequence[bytes], *, complete: bool
+    ) -> Commands:
+        for data in body_start:
+            refused = upload.take(data, hold=True)
+            if refused is not None:
+                return self._refuse(refused)
+        refused = upload.end() if complete else None
+        if refused is not None:
+            return self._refuse(refused)
+        if upload.ready:
+            return self._begin_upload()
+        return self._ask_for_body(head.expects_continue)
+
+    def _begin_upload(self) -> Commands:
+        asked = self.asked
+        asked.understand_upload()
+        assert asked.caller is not None
+        assert asked.estimate is not None
+        self.state = RESERVING
+        return (Reserve(asked.caller.view.policy, asked.estimate.demand),)
+
+    def _ask_for_body(self, expected: bool) -> Commands:
+        return (CONTINUE_READING,) if expected else ()
+
+    def _pass_body(self, upload: Upload, data: bytes) -> Commands:
+        state = self.state
+        if state is DONE or state is ABANDONED:
+            return ()
+        hold = state is RECEIVING or state is RESERVING or state is CONNECTING
+        refused = upload.take(data, hold=hold)
+        if refused is not None:
+            return self._stop(refused, refused)
+        if state is RECEIVING:
+            return self._begin_upload() if upload.ready else ()
+        self.asked.target = upload.target
+        return () if hold else (ToUpstream(upload.frame(data)),)
+
+    def _end_body(self, upload: Upload) -> Commands:
+        if self.state is DONE or self.state is ABANDONED or upload.ended:
+            return ()
+        refused = upload.end()
+        if refused is not None:
+            return self._stop(refused, refused)
+        if self.state is RECEIVING:
+            return self._begin_upload()
+        if self.state is RESERVING or self.state is CONNECTING:
+            return ()
+        if self.state is not ANSWERING:
+            self.state = WAITING
+        return (ToUpstream(upload.frame_end(), last=True),)
+
+    def on_upstream_full(self) -> Commands:
+        """The upstream takes no more of the request for now."""
+        if self.state is UPLOADING:
+            self.state = BLOCKED
+        return ()
+
+    def on_upstream_drained(self) -> Commands:
+        """The upstream takes more of the request."""
+        if self.state is BLOCKED:
+            self.state = UPLOADING
+        return ()
+
+    # From the limiter.
 
     def on_reserved(self, decision: Decision) -> Commands:
         """The limiter's answer."""
@@ -184,6 +268,11 @@ class Exchange:
         """The request has been written to a connection."""
         if self.state is CONNECTING:
             self.state = WAITING
+            upload = self.asked.upload
+            if upload is not None and not self._whole:
+                self.state = WAITING if upload.ended else UPLOADING
+                held = ToUpstream(upload.frame_held(), last=upload.ended)
+                return (held, *self._ask_for_body(self.asked.expects_continue and not upload.ended))
         return ()
 
     def on_upstream(self, head: ResponseHead | None, data: bytes, end: bool) -> Commands:
@@ -196,15 +285,17 @@ class Exchange:
 
     def on_upstream_head(self, head: ResponseHead) -> Commands:
         """The head of the answer. It is held until the first bytes of the body, so that both leave in one write."""
-        if self.state is not WAITING:
+        if self.state is not WAITING and self.state is not UPLOADING and self.state is not BLOCKED:
             return ()
         if head.status == 401:
             # The platform's credential is bad, the caller's key is good; and the body may quote that credential.
             return (CLOSE_UPSTREAM, *self._fail(errors.UPSTREAM_CREDENTIALS, exact=True))
         asked = self.asked
-        assert asked.route is not None
         assert asked.caller is not None
-        answer = self._answer = answers.choose(asked.route.plan, head, asked.caller.view, wants_usage=asked.wants_usage)
+        expected = 0 if asked.estimate is None else asked.estimate.output_tokens
+        answer = self._answer = answers.choose(
+            asked.plan, head, asked.caller.view, wants_usage=asked.wants_usage, expected=expected
+        )
         self.error_type = errors.upstream_error_type(head.status)
         lines = head.lines + self._request_id_line
         if self._reservation is not None:
@@ -244,6 +335,8 @@ class Exchange:
         match self.state:
             case State.CONNECTING:
                 return self._fail(errors.UPSTREAM_UNREACHABLE, exact=True)
+            case State.UPLOADING | State.BLOCKED:
+                return self._fail(errors.UPSTREAM_INVALID, exact=True)
             case State.WAITING:
                 error = errors.UPSTREAM_UNREACHABLE if gone is Gone.UNREACHABLE else errors.UPSTREAM_INVALID
                 return self._fail(error, exact=gone is Gone.UNREACHABLE)
@@ -263,8 +356,12 @@ class Exchange:
         if timer is not self.state.timer:
             return ()
         match timer:
+            case Timer.REQUEST_BODY if self.state is UPLOADING:
+                return (CLOSE_UPSTREAM, *self._fail(errors.BODY_TIMEOUT, exact=True))
             case Timer.REQUEST_BODY:
                 return self._refuse(errors.BODY_TIMEOUT)
+            case Timer.IDLE if self.state is BLOCKED:
+                return (CLOSE_UPSTREAM, *self._fail(errors.UPSTREAM_TIMEOUT, exact=True))
             case Timer.CONNECT:
                 return (CLOSE_UPSTREAM, *self._fail(errors.UPSTREAM_TIMEOUT, exact=True))
             case Timer.FIRST_BYTE:
@@ -284,7 +381,7 @@ class Exchange:
             case State.RESERVING:
                 self.state = ABANDONED
                 return self._refusal(early)
-            case State.CONNECTING:
+            case State.CONNECTING | State.UPLOADING | State.BLOCKED:
                 return (CLOSE_UPSTREAM, *self._fail(early, exact=True))
             case State.WAITING:
                 return (CLOSE_UPSTREAM, *self._fail(late, exact=False))
@@ -297,7 +394,9 @@ class Exchange:
 
     def _open(self, endpoint: Endpoint) -> Commands:
         self.state = CONNECTING
-        return (OpenUpstream(endpoint, self.asked.upstream_request(endpoint)),)
+        request = self.asked.upstream_request(endpoint)
+        self._whole = self.asked.upload is None or self.asked.upload.ended
+        return (OpenUpstream(endpoint, request, self._whole),)
 
     def _refusal(self, error: ApiError, lines: bytes = b"") -> tuple[Command, ...]:
         self.status, self.error_type = error.status, error.error_type
@@ -339,7 +438,7 @@ class Exchange:
             case State.NEW | State.RECEIVING:
                 self.error_type = error_type
                 return self._end(first)
-            case State.CONNECTING:
+            case State.CONNECTING | State.UPLOADING | State.BLOCKED:
                 self.error_type = error_type
                 return self._end((*first, CLOSE_UPSTREAM, *self._settle(NOTHING_USED)))
             case _:

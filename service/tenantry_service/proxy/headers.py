@@ -45,6 +45,10 @@ KEPT_FROM_UPSTREAM = HOP_BY_HOP | frozenset(
         b"x-forwarded-client-cert",
         b"x-request-id",
         b"x-envoy-external-address",
+        # Would make another request of the one that was judged.
+        b"x-http-method-override",
+        b"x-http-method",
+        b"x-method-override",
     ]
 )
 #: Never passed back: what describes the platform's account or binds the client to the upstream's host, and what we
@@ -84,6 +88,20 @@ def _named_by_connection(headers: HeaderList) -> frozenset[bytes]:
     return frozenset(
         token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")
     )
+
+
+def upstream_head(head: RequestHead, endpoint: Endpoint, length: int | None) -> bytes:
+    """The head of a request whose body follows: of this length, or in chunks."""
+    framing = b"transfer-encoding: chunked\r\n" if length is None else b"content-length: %d\r\n" % length
+    target = head.path[3:] + b"?" + head.query if head.query else head.path[3:]
+    line = b"%b %b%b HTTP/1.1\r\n" % (head.method.encode(), endpoint.base_path, target)
+    return b"".join((line, endpoint.head_lines, head.lines, framing, b"\r\n"))
+
+
+def media_type(head: RequestHead) -> bytes:
+    """What a request says its body is, without parameters; empty if it does not say, or says it twice."""
+    found = [value for name, value in head.headers if name == b"content-type"]
+    return found[0].partition(b";")[0].strip().lower() if len(found) == 1 else b""
 
 
 def upstream_request(head: RequestHead, endpoint: Endpoint, body: bytes) -> bytes:

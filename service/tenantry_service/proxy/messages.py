@@ -91,14 +91,23 @@ class Reserve(Struct, frozen=True, gc=False):
 
 
 class OpenUpstream(Struct, frozen=True, gc=False):
-    """Send these bytes to this upstream; ``on_upstream_*`` tells what comes of it."""
+    """Send these bytes to this upstream; ``on_upstream_*`` tells what comes of it. Unless they are ``complete``, the
+    rest follows as :class:`ToUpstream`."""
 
     endpoint: Endpoint
     request: bytes
+    complete: bool = True
 
     def __repr__(self) -> str:
         # The request holds the upstream's credential and the caller's prompt.
         return f"OpenUpstream({self.endpoint!r})"
+
+
+class ToUpstream(Struct, frozen=True, gc=False):
+    """More of the request; ``last`` if it is then complete."""
+
+    data: bytes
+    last: bool = False
 
 
 class ToClient(Struct, frozen=True, gc=False):
@@ -128,7 +137,9 @@ class Settle(Struct, frozen=True, gc=False):
     raw_usage: bytes | None = None
 
 
-Command = ContinueReading | Refuse | Reserve | OpenUpstream | ToClient | AbortClient | CloseUpstream | Settle
+Command = (
+    ContinueReading | Refuse | Reserve | OpenUpstream | ToUpstream | ToClient | AbortClient | CloseUpstream | Settle
+)
 Commands = Sequence[Command]
 
 CLOSE_UPSTREAM = CloseUpstream()

@@ -25,15 +25,19 @@ log = logging.getLogger(__name__)
 class Pending:
     """A request that waits for a connection."""
 
-    def __init__(self, pool: "Pool", request: bytes, listener: Listener) -> None:
+    def __init__(self, pool: "Pool", request: bytes, listener: Listener, *, complete: bool = True) -> None:
         self.pool = pool
         self.request = request
         self.listener = listener
+        self.complete = complete
         self.connecting: asyncio.Task[None] | None = None
 
     def cancel(self) -> None:
         """Leave the line."""
         self.pool.leave(self)
+
+    def write(self, data: bytes, *, last: bool) -> None:
+        """Never called: nobody has said yet that the beginning is sent."""
 
     def pause(self) -> None:
         """Nothing is being read yet."""
@@ -69,15 +73,16 @@ class Pool:
         """Connections with a request."""
         return self._open - len(self._idle)
 
-    def send(self, request: bytes, listener: Listener) -> Handle | None:
+    def send(self, request: bytes, listener: Listener, *, complete: bool = True) -> Handle | None:
         """Send ``request`` now if a connection is free (``upstream_sent`` has then been called, and None is returned),
-        or as soon as one is."""
-        while self._idle:
+        or as soon as one is. One that is not ``complete`` cannot be sent again if its connection turns out to be stale,
+        and so gets a new one while there is room."""
+        while self._idle and (complete or self._open + self._connecting >= self._max):
             connection = self._idle.pop()
             if not connection.closed:
-                connection.send(request, listener)
+                connection.send(request, listener, complete=complete)
                 return None
-        pending = Pending(self, request, listener)
+        pending = Pending(self, request, listener, complete=complete)
         self._waiting.append(pending)
         self._connect_for(pending)
         return pending
@@ -153,7 +158,7 @@ class Pool:
             return
         if self._waiting:
             pending = self._waiting.popleft()
-            connection.send(pending.request, pending.listener)
+            connection.send(pending.request, pending.listener, complete=pending.complete)
         else:
             connection.idle_since = self._loop.time()
             self._idle.append(connection)
@@ -180,12 +185,12 @@ class Upstreams:
         self._tls = tls
         self._pools: dict[tuple[str, int, bool], Pool] = {}
 
-    def send(self, where: Endpoint, request: bytes, listener: Listener) -> Handle | None:
+    def send(self, where: Endpoint, request: bytes, listener: Listener, *, complete: bool = True) -> Handle | None:
         """See :meth:`Pool.send`."""
         pool = self._pools.get(where[1:4])
         if pool is None:
             pool = self._pools[where[1:4]] = Pool(where, self._context() if where.tls else None)
-        return pool.send(request, listener)
+        return pool.send(request, listener, complete=complete)
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:

@@ -275,9 +275,7 @@ class ClientConnection(asyncio.Protocol):
                     self._next()
         finally:
             self._advancing = False
-        if self._reading_paused and not self._queue and not self._closing:
-            self._reading_paused = False
-            self._transport.resume_reading()
+        self.take_body()
 
     def _next(self) -> None:
         error = self._requests.error
@@ -289,6 +287,18 @@ class ClientConnection(asyncio.Protocol):
             self._patience.send_by = self.engine.now + KEEP_ALIVE_SECONDS
 
     # What a call writes.
+
+    def hold_body(self) -> None:
+        """The upstream is not ready for more of the request."""
+        if not self._reading_paused and not self._closing:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def take_body(self) -> None:
+        """The upstream is ready for more (or nobody is, and what comes is thrown away)."""
+        if self._reading_paused and not self._queue and not self._closing:
+            self._reading_paused = False
+            self._transport.resume_reading()
 
     def send_continue(self) -> None:
         """100 Continue."""

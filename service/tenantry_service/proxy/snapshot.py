@@ -10,13 +10,16 @@ from urllib.parse import urlsplit
 
 from tenantry_service import errors, pricing
 from tenantry_service.errors import ApiError
-from tenantry_service.policy import Key, Policy, PolicyError, UnknownModel, Upstream
+from tenantry_service.policy import CredentialHeader, Key, Policy, PolicyError, UnknownModel, UnknownRoute, Upstream
 from tenantry_service.pricing import Price
 
 #: The metric label of models that nobody configured.
 OTHER_MODEL = "other"
 #: Answers about models that are remembered per tenant; callers may invent names, memory may not follow them.
 MODEL_CACHE = 1024
+#: Hosts of Azure OpenAI, whose keys go into a header of their own
+#: (https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle).
+_AZURE = (".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com")
 
 
 class Endpoint(NamedTuple):
@@ -42,6 +45,8 @@ class Target(NamedTuple):
     endpoint: Endpoint
     price: Price
     label: str
+    #: Where else it may go, in this order.
+    others: tuple[Endpoint, ...] = ()
 
 
 def _globs(patterns: Sequence[str]) -> re.Pattern[str]:
@@ -68,7 +73,11 @@ def endpoint(upstream: Upstream, credential: str | None) -> Endpoint:
                 f"credential of upstream {upstream.name}",
                 "is empty or holds a space or a control character; the file must hold the bare key",
             )
-        lines += f"authorization: Bearer {credential}\r\n"
+        azure = upstream.credential_header is None and host.endswith(_AZURE)
+        if azure or upstream.credential_header is CredentialHeader.API_KEY:
+            lines += f"api-key: {credential}\r\n"
+        else:
+            lines += f"authorization: Bearer {credential}\r\n"
     return Endpoint(upstream.name, host, port, tls, (parts.path.rstrip("/") or "/v1").encode(), lines.encode())
 
 
@@ -92,6 +101,20 @@ class TenantView:
         named = {model for model in policy.models.allow if not set(model) & set("*?[")}
         self._labels = pricing.PRICED_MODELS | named | policy.models.aliases.keys() | policy.prices.keys()
         self._targets: dict[str, Target | ApiError] = {}
+        #: Nothing has to be put into or taken out of a request but what every tenant's needs.
+        self.plain = policy.models.default is None and policy.models.max_output_tokens is None
+        #: Requests that name no model are nobody's to refuse.
+        self.allows_all = "*" in policy.models.allow and policy.unknown_model is not UnknownModel.REFUSE
+        #: What is asked of no model in particular.
+        self.no_model = Target("", "", self.primary, pricing.DEFAULT_PRICE, OTHER_MODEL)
+        self._routes = _globs(policy.routes.allow)
+        self.every_route = "*" in policy.routes.allow
+
+    def allows_route(self, path: str, *, known: bool) -> bool:
+        """Whether callers may use this path."""
+        if not known and self.policy.routes.unknown is UnknownRoute.REFUSE:
+            return False
+        return self._routes.match(path) is not None
 
     def find(self, model: str) -> Target | ApiError:
         """What ``model`` means here, or why it means nothing."""
@@ -121,10 +144,10 @@ class TenantView:
                 param="model",
                 code="model_not_priced",
             )
-        for pattern, where in self._upstreams:
-            if pattern.match(served):
-                return Target(model, served, where, price, self.label(model))
-        return errors.NO_UPSTREAM
+        found = [where for pattern, where in self._upstreams if pattern.match(served)]
+        if not found:
+            return errors.NO_UPSTREAM
+        return Target(model, served, found[0], price, self.label(model), tuple(found[1:]))
 
 
 class Caller(NamedTuple):

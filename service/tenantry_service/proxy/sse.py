@@ -1,4 +1,4 @@
-"""Accounting of one server-sent event stream of chat chunks: bytes in, bytes for the client out. Pure.
+"""Accounting of server-sent event streams: bytes in, bytes for the client out. Pure. Here: all kinds, and chat chunks.
 
 Whole events are passed on as they came, byte for byte, as soon as their blank line has arrived; the beginning of an
 event waits for its end. A client cannot use half an event anyway, and so an error event that has to be added when the
@@ -19,6 +19,8 @@ from tenantry_service.proxy import usage as usages
 
 #: The most of an unfinished event that is held. A chat chunk is 200-1,000 bytes; audio chunks reach some 100 KB.
 HELD_BYTES = 256 * 1024
+#: How much of the beginning of a larger one is looked at: its name.
+HEAD_BYTES = 256
 
 # A lone CR counts only when the byte after it is there and is no LF; otherwise the cut of the network would decide.
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r(?=[^\n])){2}")
@@ -34,6 +36,8 @@ class _Delta(Struct, gc=False):
 
 class _Choice(Struct, gc=False):
     delta: _Delta | None = None
+    #: Legacy completions.
+    text: str | None = None
 
 
 class _Chunk(Struct, gc=False):
@@ -46,15 +50,18 @@ _decoder = msgspec.json.Decoder(_Chunk)
 _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-class ChatStreamMeter:
-    """One stream. ``strip_usage``: leave out the extra chunk with nothing but usage (the caller did not ask for it)."""
+class EventStream:
+    """One stream, cut into events; what they mean is the business of a subclass. ``strip_usage``: leave out the extra
+    chunk with nothing but usage, and the ``null`` in its place elsewhere (the caller did not ask for it)."""
 
-    __slots__ = ("_bytes", "_held", "_passing", "_strip", "deltas", "done", "failed", "raw_usage", "usage")
+    __slots__ = ("_bytes", "_held", "_large", "_passing", "_strip", "deltas", "done", "failed", "raw_usage", "usage")
 
-    def __init__(self, *, strip_usage: bool) -> None:
+    def __init__(self, *, strip_usage: bool = False) -> None:
         self._strip = strip_usage
         self._held = b""
         self._passing = False
+        #: Beginning and end of an event that passes in pieces.
+        self._large = (b"", b"")
         self._bytes = 0
         #: Events that carried something generated: each is one token at least.
         self.deltas = 0
@@ -82,30 +89,48 @@ class ChatStreamMeter:
         ):
             # The common case: an upstream flushes each event on its own.
             self._held = b""
-            return buffer if self._account(buffer) else b""
+            return self._shown(buffer) if self._account(buffer) else b""
         out: list[bytes] = []
         start = 0
         for stop in _ends(buffer):
             event = buffer[start:stop]
             start = stop
-            # The end of an event that passed in pieces, or one as large that came at once, is not read.
+            # Of an event that passed in pieces, or one as large that came at once, only both ends are read.
             if self._passing or len(event) > HELD_BYTES:
-                self._count_large()
+                self._pass_on(event)
+                self._end_large()
                 out.append(event)
             elif self._account(event):
-                out.append(event)
+                out.append(self._shown(event))
         rest = buffer[start:]
         # Three bytes stay behind, so that a blank line that arrives in two parts is still found.
         if self._passing or len(rest) > HELD_BYTES:
             self._passing = True
             out.append(rest[:-3])
+            self._pass_on(rest[:-3])
             rest = rest[-3:]
         self._held = rest
         return b"".join(out)
 
-    def _count_large(self) -> None:
+    def _shown(self, event: bytes) -> bytes:
+        if self._strip and b',"usage":null' in event:
+            # No text holds these bytes: there its quotation marks are escaped.
+            return event.replace(b',"usage":null', b"")
+        return event
+
+    def _pass_on(self, piece: bytes) -> None:
+        start, end = self._large
+        self._large = (start or piece[:HEAD_BYTES], (end + piece)[-usages.TAIL_BYTES :])
+
+    def _end_large(self) -> None:
         self.deltas += 1
-        self._passing = False
+        self._account_large(*self._large)
+        self._passing, self._large = False, (b"", b"")
+
+    @property
+    def between_events(self) -> bool:
+        """Whether something may be put in between: no event has begun to pass."""
+        return not self._passing
 
     def finish(self) -> bytes:
         """The stream ended: what was held goes out as it is."""
@@ -122,7 +147,19 @@ class ChatStreamMeter:
 
     def _account(self, event: bytes) -> bool:
         """Count one event; False if the client shall not see it."""
-        payload = _payload(event)
+        raise NotImplementedError
+
+    def _account_large(self, start: bytes, end: bytes) -> None:
+        """Count an event of which only the beginning and the end are known."""
+
+
+class ChatStreamMeter(EventStream):
+    """Chat chunks, and those of legacy completions."""
+
+    __slots__ = ()
+
+    def _account(self, event: bytes) -> bool:
+        payload = payload_of(event)
         if payload is None:
             return True
         if payload == b"[DONE]":
@@ -149,6 +186,8 @@ class ChatStreamMeter:
         size = 0
         for choice in choices:
             delta = choice.delta
+            if choice.text:
+                size += len(choice.text.encode("utf-8", "replace"))
             if delta is None:
                 continue
             for text in (delta.content, delta.reasoning_content, delta.refusal):
@@ -174,7 +213,7 @@ def _ends(buffer: bytes) -> Iterator[int]:
         stop = buffer.find(b"\n\n", stop) + 2
 
 
-def _payload(event: bytes) -> bytes | None:
+def payload_of(event: bytes) -> bytes | None:
     """The data of an event, its lines joined by LF; None for comments and empty events."""
     if event.startswith(b"data: {") and event.find(b"\n") == len(event) - 2:
         return event[6:-2]

@@ -28,6 +28,12 @@ class Listener(Protocol):
     def upstream_sent(self, handle: "Handle") -> None:
         """The request is written; from now on ``handle`` stands for it."""
 
+    def upstream_full(self) -> None:
+        """The upstream takes the request slowly: send no more for now."""
+
+    def upstream_drained(self) -> None:
+        """The upstream has caught up."""
+
     def upstream_read(self, head: ResponseHead | None, data: bytes, *, end: bool) -> None:
         """What one read of the socket brought: perhaps status and headers, perhaps body, perhaps the end."""
 
@@ -43,6 +49,9 @@ class Handle(Protocol):
 
     def cancel(self) -> None:
         """Nobody wants the answer any more; no call comes after this."""
+
+    def write(self, data: bytes, *, last: bool) -> None:
+        """More of a request that was not complete."""
 
     def pause(self) -> None:
         """Read no further: the client is slow."""
@@ -78,6 +87,8 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._known: KnownHead[ResponseHead] | None = None
         self._served = False
+        #: All of the request has been written.
+        self._complete = True
         #: What was sent, as long as it may have to be sent again, and when.
         self._request = b""
         self._sent_at = 0.0
@@ -96,15 +107,22 @@ class Connection(asyncio.Protocol):
 
     # What the pool and the exchange's driver do.
 
-    def send(self, request: bytes, listener: Listener) -> None:
-        """Write a request. The connection must be idle."""
+    def send(self, request: bytes, listener: Listener, *, complete: bool = True) -> None:
+        """Write a request, or the beginning of one. The connection must be idle."""
         self._reset()
         self._listener = listener
-        if self._served:
+        self._complete = complete
+        if self._served and complete:
             self._request, self._sent_at = request, self._pool.now()
         self._served = True
         self._transport.write(request)
         listener.upstream_sent(self)
+
+    def write(self, data: bytes, *, last: bool) -> None:
+        """More of the request."""
+        self._complete = last
+        if data and not self.closed:
+            self._transport.write(data)
 
     def cancel(self) -> None:
         """Close: an answer cannot be left half-read on a connection that shall be used again."""
@@ -131,6 +149,16 @@ class Connection(asyncio.Protocol):
 
     # asyncio.Protocol
 
+    def pause_writing(self) -> None:
+        """The upstream takes the request slowly."""
+        if self._listener is not None:
+            self._listener.upstream_full()
+
+    def resume_writing(self) -> None:
+        """The upstream has caught up."""
+        if self._listener is not None:
+            self._listener.upstream_drained()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connected, TLS included."""
         self._transport = cast("asyncio.Transport", transport)
@@ -144,7 +172,7 @@ class Connection(asyncio.Protocol):
             return
         self._request = b""
         if self._known is not None and self._head is None and not self._head_bytes:
-            start = self._known.body_start(data)
+            start = self._known.body_start(data) if self._complete else 0
             if start:
                 self._listener = None
                 self.resume()
@@ -173,7 +201,7 @@ class Connection(asyncio.Protocol):
             data = b""
         if self._ended:
             self._listener = None
-            if self._reusable and not broken:
+            if self._reusable and self._complete and not broken:
                 if head is not None and head.status == http.HTTPStatus.OK and not self._head_bytes:
                     self._known = known_head.learn(structs.replace(head, content_length=None), read, data)
                 self.resume()

@@ -5,6 +5,7 @@ and audio); both give one :class:`~tenantry_service.pricing.Usage`.
 """
 
 import json
+import math
 
 import msgspec
 from msgspec import Raw, Struct
@@ -17,6 +18,10 @@ TAIL_BYTES = 16 * 1024
 
 #: No answer has more tokens than this, whatever it says; JSON's own integers end at 2^53, SQLite's at 2^63.
 MOST_TOKENS = 1_000_000_000
+
+#: What a minute of audio counts as where it is charged by its length: OpenAI asks the same for a minute of whisper-1 as
+#: for 1,000 audio tokens of gpt-4o-transcribe (0.006 USD).
+AUDIO_TOKENS_PER_MINUTE = 1_000
 
 Count = int | None
 
@@ -32,6 +37,9 @@ class _Details(Struct, gc=False):
 
 
 class _Usage(Struct, gc=False):
+    #: ``duration`` where audio is charged by its length.
+    type: str | None = None
+    seconds: float | None = None
     prompt_tokens: Count = None
     input_tokens: Count = None
     completion_tokens: Count = None
@@ -40,6 +48,9 @@ class _Usage(Struct, gc=False):
     input_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
     output_tokens_details: _Details | None = None
+    # Audio and realtime spell them in the singular.
+    input_token_details: _Details | None = None
+    output_token_details: _Details | None = None
 
 
 class _Answer(Struct, gc=False):
@@ -67,9 +78,9 @@ def parse(raw: bytes | Raw) -> Usage | None:
     into = found.input_tokens if into is None else into
     out = found.output_tokens if out is None else out
     if into is None and out is None:
-        return None
-    before = found.prompt_tokens_details or found.input_tokens_details or _NO_DETAILS
-    after = found.completion_tokens_details or found.output_tokens_details or _NO_DETAILS
+        return _heard(found.seconds) if found.type == "duration" else None
+    before = found.prompt_tokens_details or found.input_tokens_details or found.input_token_details or _NO_DETAILS
+    after = found.completion_tokens_details or found.output_tokens_details or found.output_token_details or _NO_DETAILS
     counts = (
         into,
         out,
@@ -80,6 +91,14 @@ def parse(raw: bytes | Raw) -> Usage | None:
         after.reasoning_tokens,
     )
     return Usage(*[0 if count is None or count < 0 else min(count, MOST_TOKENS) for count in counts])
+
+
+def _heard(seconds: float | None) -> Usage | None:
+    """Audio that is charged by its length, as tokens."""
+    if seconds is None or not 0 <= seconds < MOST_TOKENS // AUDIO_TOKENS_PER_MINUTE * 60:
+        return None
+    tokens = math.ceil(seconds * AUDIO_TOKENS_PER_MINUTE / 60)
+    return Usage(input=tokens, audio_input=tokens)
 
 
 class AnswerMeter:
@@ -106,7 +125,7 @@ class AnswerMeter:
     def finish(self) -> tuple[Usage, bytes] | None:
         """Usage and its raw JSON, or None if the answer has none."""
         answer = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        raw = _last_usage(answer) if self._cut else _usage_of(answer)
+        raw = last_usage(answer) if self._cut else _usage_of(answer)
         if raw is None:
             return None
         usage = parse(raw)
@@ -121,7 +140,8 @@ def _usage_of(answer: bytes) -> bytes | None:
     return bytes(raw) if given(raw) else None
 
 
-def _last_usage(tail: bytes) -> bytes | None:
+def last_usage(tail: bytes) -> bytes | None:
+    """The last usage object in the end of some JSON."""
     text = tail.decode("utf-8", "replace")
     start = text.rfind('"usage"')
     brace = text.find("{", start)

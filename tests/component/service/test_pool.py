@@ -73,6 +73,12 @@ class Waiter:
     def upstream_sent(self, handle: Handle) -> None:
         self.handle = handle
 
+    def upstream_full(self) -> None:
+        pass
+
+    def upstream_drained(self) -> None:
+        pass
+
     def upstream_read(self, head: ResponseHead | None, data: bytes, *, end: bool) -> None:
         self.body += data
         if end:

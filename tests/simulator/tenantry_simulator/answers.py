@@ -91,6 +91,47 @@ def chat_events(request: Json, identifier: str, output: int, cached: int) -> lis
     return events
 
 
+def completion_usage(request: Json, output: int) -> Json:
+    """The usage object of a legacy completion."""
+    into = count_words(request.get("prompt", ""))
+    return {"prompt_tokens": into, "completion_tokens": output, "total_tokens": into + output}
+
+
+def completion(request: Json, identifier: str, output: int) -> bytes:
+    """A whole legacy completion."""
+    choice = {"index": 0, "text": "".join(words(output)), "logprobs": None, "finish_reason": "stop"}
+    answer = {"id": identifier, "object": "text_completion", "created": CREATED, "model": request.get("model")}
+    return dump({**answer, "choices": [choice], "usage": completion_usage(request, output)})
+
+
+def completion_events(request: Json, identifier: str, output: int) -> list[bytes]:
+    """The events of a streamed one."""
+    wants_usage = bool((request.get("stream_options") or {}).get("include_usage"))
+    common = {"id": identifier, "object": "text_completion", "created": CREATED, "model": request.get("model")}
+    chunks: list[Json] = [
+        {**common, "choices": [{"index": 0, "text": word, "logprobs": None, "finish_reason": None}]}
+        for word in words(output)
+    ]
+    if wants_usage:
+        chunks = [{**chunk, "usage": None} for chunk in chunks]
+        chunks.append({**common, "choices": [], "usage": completion_usage(request, output)})
+    return [*(b"data: " + dump(chunk) + b"\n\n" for chunk in chunks), b"data: [DONE]\n\n"]
+
+
+def moderation(request: Json, identifier: str) -> bytes:
+    """Nothing is ever flagged."""
+    result = {"flagged": False, "categories": {}, "category_scores": {}, "category_applied_input_types": {}}
+    given = request.get("input", "")
+    count = len(given) if isinstance(given, list) else 1
+    model = request.get("model", "omni-moderation-latest")
+    return dump({"id": identifier, "model": model, "results": [result] * count})
+
+
+def client_secret(request: Json) -> bytes:
+    """A secret for a realtime session that nobody serves."""
+    return dump({"value": "ek_simulated", "expires_at": CREATED + 600, "session": request.get("session", {})})
+
+
 def response_object(request: Json, identifier: str, output: int, status: str) -> Json:
     """A Response."""
     into = count_words(request.get("input", ""))

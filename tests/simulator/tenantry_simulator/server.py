@@ -1,14 +1,16 @@
 """The simulator's server: asyncio and httptools, one protocol object per connection."""
 
 import asyncio
+import hashlib
 import json
 from collections import Counter
 from typing import Any, cast
 
 import httptools
 
-from tenantry_simulator import answers
+from tenantry_simulator import answers, media
 from tenantry_simulator.behaviour import Behaviour
+from tenantry_simulator.resources import Shelf, form_fields
 
 PREFIX = "x-simulator-"
 
@@ -32,6 +34,7 @@ class Simulator:
         self.accepted = 0
         self.last_request: dict[str, Any] = {}
         self.sequence = 0
+        self.shelf = Shelf()
 
     def stats(self) -> dict[str, Any]:
         """What was served. ``output_tokens`` counts what was really sent, also in streams that ended early."""
@@ -126,12 +129,23 @@ class Connection(asyncio.Protocol):
         if expected is not None and self.headers.get("authorization") != expected:
             self.answer(401, answers.error(401, "Incorrect API key provided: sk-simu***ator.", "invalid_api_key"))
             return
-        request: dict[str, Any] = json.loads(body) if body else {}
+        request = self._read(body)
         simulator.last_request["body"] = body.decode("utf-8", "replace") if len(body) < 65536 else len(body)
-        if behaviour.latency_ms or behaviour.stall_after >= 0 or (request.get("stream") and behaviour.gap_ms):
+        simulator.last_request["body_sha256"] = hashlib.sha256(body).hexdigest()
+        if behaviour.latency_ms or behaviour.stall_after >= 0 or behaviour.gap_ms:
             self.task = asyncio.get_running_loop().create_task(self._later(behaviour, method, path, request))
         else:
             self._answer(behaviour, method, path, request)
+
+    def _read(self, body: bytes) -> dict[str, Any]:
+        """The fields of a JSON body or of a form; empty for everything else."""
+        kind = self.headers.get("content-type", "")
+        if kind.startswith("multipart/form-data"):
+            return form_fields(kind, body)
+        if kind.startswith("application/json") and body:
+            found = json.loads(body)
+            return found if isinstance(found, dict) else {}
+        return {}
 
     async def _later(self, behaviour: Behaviour, method: str, path: str, request: dict[str, Any]) -> None:
         await asyncio.sleep(behaviour.latency_ms / 1000)
@@ -180,13 +194,68 @@ class Connection(asyncio.Protocol):
         elif path == "/v1/embeddings" and method == "POST":
             simulator.input_tokens += answers.count_words(request.get("input", ""))
             self.answer(200, answers.embeddings(request))
+        elif method == "POST" and path in self._GENERATED:
+            return self._generate(behaviour, path, request, output)
         elif path == "/v1/models" and method == "GET":
             listed = [answers.model(name) for name in answers.MODELS]
             self.answer(200, answers.dump({"object": "list", "data": listed}))
         elif path.startswith("/v1/models/") and path[11:] in answers.MODELS:
             self.answer(200, answers.dump(answers.model(path[11:])))
         else:
-            self.answer(404, answers.error(404, f"Invalid URL ({method} {path})"))
+            kept = simulator.shelf.answer(method, path, request)
+            if kept is None:
+                self.answer(404, answers.error(404, f"Invalid URL ({method} {path})"))
+            else:
+                self.answer(kept[0], kept[2], b"content-type: %b\r\n" % kept[1].encode())
+        return []
+
+    _GENERATED = frozenset(
+        [
+            "/v1/completions",
+            "/v1/moderations",
+            "/v1/images/generations",
+            "/v1/images/edits",
+            "/v1/audio/speech",
+            "/v1/audio/transcriptions",
+            "/v1/audio/translations",
+            "/v1/realtime/client_secrets",
+        ]
+    )
+
+    def _generate(self, behaviour: Behaviour, path: str, request: dict[str, Any], output: int) -> list[bytes]:
+        streams = request.get("stream") in (True, "true") or request.get("stream_format") == "sse"
+        identifier = f"sim_{self.simulator.sequence}"
+        model = str(request.get("model", ""))
+        size = len(request["file"][1]) if isinstance(request.get("file"), tuple) else 0
+        events: list[bytes] = []
+        body, kind = b"", b"application/json"
+        match path.removeprefix("/v1/"):
+            case "completions" if streams:
+                events = answers.completion_events(request, identifier, output)
+            case "completions":
+                body = answers.completion(request, identifier, output)
+            case "moderations":
+                body = answers.moderation(request, identifier)
+            case "realtime/client_secrets":
+                body = answers.client_secret(request)
+            case "images/generations" | "images/edits" if streams:
+                name = "image_generation" if path.endswith("generations") else "image_edit"
+                events = media.image_events(request, behaviour.padding, name)
+            case "images/generations" | "images/edits":
+                body = media.images(request)
+            case "audio/speech" if streams:
+                events = media.speech_events(request)
+            case "audio/speech":
+                body, kind = media.FILLER * max(1, behaviour.padding // len(media.FILLER)), b"audio/mpeg"
+            case _ if streams:
+                events = media.transcription_events(model, size, output)
+            case _ if request.get("response_format") == "text":
+                body, kind = "".join(answers.words(output)).encode(), b"text/plain; charset=utf-8"
+            case _:
+                body = media.transcription(model, size, output)
+        if events:
+            return self._stream(behaviour, events)
+        self.answer(200, body, b"content-type: %b\r\n" % kind, cut=behaviour.die_after > 0)
         return []
 
     def _chat(self, behaviour: Behaviour, request: dict[str, Any], output: int) -> list[bytes]:
@@ -242,7 +311,8 @@ class Connection(asyncio.Protocol):
         """Write one whole answer (or, cut, its first half)."""
         self.simulator.statuses[status] += 1
         framing = b"connection: close\r\n" if until_close else b"content-length: %d\r\n" % len(body)
-        head = b"HTTP/1.1 %d Simulated\r\ncontent-type: application/json\r\n" % status
+        kind = b"" if extra.startswith(b"content-type:") else b"content-type: application/json\r\n"
+        head = b"HTTP/1.1 %d Simulated\r\n" % status + kind
         self.transport.write(head + framing + extra + b"\r\n" + (body[: len(body) // 2] if cut else body))
         if until_close or cut:
             self.transport.close()

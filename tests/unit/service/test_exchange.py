@@ -217,11 +217,21 @@ def test_an_expired_key_is_401_from_its_very_second() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("POST", "/v1/nonsense", 404),
         ("GET", "/v1", 404),
+        ("GET", "/v1/", 404),
+        ("POST", "/v1/Chat/completions", 404),
+        ("POST", "/v1/chat/completions/", 404),
+        ("POST", "/v1//chat/completions", 404),
+        ("POST", "/v1/chat%2fcompletions", 404),
+        ("POST", "/v1/c%68at/completion", 404),
+        ("POST", "/v1/x/..%2fchat/completions", 404),
+        ("GET", "/v1/files/%2e%2e/models", 404),
+        ("GET", "/v1/files/a%2fcontent", 404),
+        ("GET", "/v1/organization/users", 404),
+        ("CONNECT", "/v1/novelties", 404),
         ("GET", "/v1/models/../files", 404),
         ("GET", "/v1/models/%2e%2e%2ffiles", 404),
-        ("GET", "/v1/chat/completions", 405),
+        ("PUT", "/v1/chat/completions", 405),
         ("DELETE", "/v1/models", 405),
     ],
 )

@@ -1,0 +1,59 @@
+"""Every URL of the API, and what none of ours may be taken for."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tenantry_service.errors import ApiError
+from tenantry_service.proxy import routes
+from tenantry_service.proxy.routes import ROUTES, Match, Plan, Route
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.template}")
+def test_every_row_is_found_by_its_own_url(route: Route) -> None:
+    path = route.template.replace("{id}", "abc_1").replace("{model...}", "gpt-4o")
+    found = routes.match(route.method, path.encode())
+    assert isinstance(found, Match)
+    assert found.route == route
+
+
+def test_no_row_is_there_twice() -> None:
+    assert len({(route.method, route.template) for route in ROUTES}) == len(ROUTES)
+
+
+@pytest.mark.parametrize("path", [b"/v1/models/org/model", b"/v1/models/org%2Fmodel"])
+def test_the_name_of_a_model_may_hold_slashes(path: bytes) -> None:
+    found = routes.match("GET", path)
+    assert isinstance(found, Match)
+    assert found.parameter == "org/model"
+
+
+@pytest.mark.parametrize("path", [b"/v1/novelties", b"/v1/responses/r_1/novelty", b"/v1/a/b:c/d.e_f~@g"])
+def test_an_unknown_url_passes_as_other(path: bytes) -> None:
+    found = routes.match("PATCH", path)
+    assert isinstance(found, Match)
+    assert (found.route.plan, found.route.operation, found.route.template) == (Plan.OTHER, "other", "/v1/{other}")
+
+
+@given(
+    st.sampled_from([route.template for route in ROUTES if "{" not in route.template]),
+    st.lists(st.tuples(st.integers(0, 40), st.sampled_from(["/", "//", "/./", "/../", "%2f", "%2e", "\\", ";", "X"]))),
+    st.booleans(),
+)
+def test_nothing_that_another_server_could_take_for_a_known_url_passes_as_other(
+    template: str, insertions: list[tuple[int, str]], upper: bool
+) -> None:
+    """Servers fold slashes, resolve dots, decode escapes and ignore case; after all of that it must not be ours."""
+    path = template
+    for position, what in insertions:
+        if what != "X":
+            path = path[: 3 + position] + what + path[3 + position :]
+    if upper:
+        path = path[:3] + path[3:].upper()
+    found = routes.match("POST", path.encode())
+    if isinstance(found, ApiError) or found.route.plan is not Plan.OTHER:
+        return
+    known = {route.template.lower() for route in ROUTES}
+    assert path.lower().rstrip("/") not in known
+    assert not set(path) & set("%\\;")
+    assert "//" not in path
+    assert "/." not in path
