@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):
         kind = self.headers.get("content-type", "")
         if kind.startswith("multipart/form-data"):
             return form_fields(kind, body)
-        if kind.startswith("application/json") and body:
+        if body and (not kind or kind.startswith("application/json")):
             found = json.loads(body)
             return found if isinstance(found, dict) else {}
         return {}
