@@ -1,5 +1,7 @@
 """All that is known of one tenant, gathered from memory: the facts that ``assess`` judges. No I/O."""
 
+from datetime import datetime
+
 from msgspec.structs import replace
 
 from tenantry_operator.api.meta import namespace_of
@@ -9,7 +11,8 @@ from tenantry_operator.kube.resources import DEPLOYMENTS, NAMESPACES
 from tenantry_operator.live import Live, TenantRecord
 from tenantry_operator.plan import desired, names
 from tenantry_operator.plan.assess import Assessment, Facts, resolved, retains
-from tenantry_operator.plan.desired import IssuedKey, Platform, Wanted
+from tenantry_operator.plan.desired import Platform, Wanted
+from tenantry_operator.plan.keys import IssuedKey, next_change, settled
 from tenantry_operator.plan.observed import Ref
 from tenantry_operator.queue import Turn
 from tenantry_operator.render import Renderer
@@ -30,12 +33,13 @@ class Lookout:
         """The Tenant is gone."""
         self._keys.pop(name, None)
 
-    def look(self, record: TenantRecord, turn: Turn) -> Facts:
+    def look(self, record: TenantRecord, turn: Turn, now: datetime) -> Facts:
         """What is known now. A recheck takes nothing for granted that no watch reports."""
         name = record.meta.name
         tier = self._live.tiers.get(record.tenant.spec.tier) if isinstance(record.tenant, Tenant) else None
         spec = resolved(record.tenant, tier)
         facts = Facts(
+            now=now,
             meta=record.meta,
             status=record.status,
             tenant=record.tenant,
@@ -48,17 +52,14 @@ class Lookout:
         return self.observed(self.keyed(facts, keys if uid == facts.meta.uid and not turn.recheck else None))
 
     def keyed(self, facts: Facts, keys: tuple[IssuedKey, ...] | None) -> Facts:
-        """The same facts with these keys, and with what is to be applied once they are known."""
+        """The same facts with these keys, and with what is to be applied once all of them are what they should be."""
         if keys is not None:
             self._keys[facts.meta.name] = facts.meta.uid, keys
         spec = facts.spec
-        if (
-            isinstance(spec, Assessment)
-            or keys is None
-            or {key.name for key in keys} != {key.name for key in spec.keys}
-        ):
+        if isinstance(spec, Assessment) or keys is None or not settled(keys, spec.keys, facts.now):
             return replace(facts, keys=None, wanted=None)
-        return replace(facts, keys=keys, wanted=self._wanted(facts, spec, keys))
+        due = [moment for moment in (facts.next_due, next_change(keys, facts.now)) if moment is not None]
+        return replace(facts, keys=keys, wanted=self._wanted(facts, spec, keys), next_due=min(due, default=None))
 
     def observed(self, facts: Facts) -> Facts:
         """The same facts with the objects as they are now."""

@@ -80,7 +80,7 @@ class Reconciler:
             self._lookout.forget(name)
             return None
         logs.bind(tenant=name, generation=record.meta.generation, attempt=turn.attempt)
-        facts = self._lookout.look(record, turn)
+        facts = self._lookout.look(record, turn, self._now())
         assessment = assess(facts, GROUP_KINDS)
         try:
             if assessment.state is State.DELETING:
@@ -109,7 +109,9 @@ class Reconciler:
             note = f"after {turn.attempt} attempts: {type(error).__name__}; the operator's log says more"
             assessment = failed(Failure(Reason.INTERNAL_ERROR, note))
             # Not looked at any closer: the bug may be in there.
-            facts = Facts(meta=record.meta, status=record.status, tenant=record.tenant, spec=assessment)
+            facts = Facts(
+                now=self._now(), meta=record.meta, status=record.status, tenant=record.tenant, spec=assessment
+            )
             await self._reporter.report(facts, assessment)
 
 

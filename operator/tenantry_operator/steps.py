@@ -20,6 +20,7 @@ from tenantry_operator.plan import names, objects
 from tenantry_operator.plan import status as plan_status
 from tenantry_operator.plan.assess import Assessment, Facts, Failure, State, retains
 from tenantry_operator.plan.desired import Platform, Wanted
+from tenantry_operator.plan.keys import replacement
 from tenantry_operator.plan.observed import fingerprint
 from tenantry_operator.render import Renderer, RenderError
 from tenantry_operator.report import Reporter
@@ -71,11 +72,13 @@ class Steps:
         return self._lookout.keyed(facts, None) if fresh else facts
 
     async def issue(self, facts: Facts) -> Facts:
-        """The keys: read, or made."""
+        """The keys: read, made, or replaced."""
         assert isinstance(facts.spec, ResolvedSpec)
-        wanted = [key.name for key in facts.spec.keys]
-        issued = await keys.ensure(self._client, facts.meta.name, wanted, fresh=facts.fresh)
-        return self._lookout.keyed(facts, issued)
+        issues = await keys.ensure(self._client, facts.meta.name, facts.spec.keys, fresh=facts.fresh, now=facts.now)
+        for key, replaced in issues:
+            if replaced is not None:
+                await self._reporter.record(facts, Reason.KEY_ROTATED.value, replacement(key, replaced), warning=False)
+        return self._lookout.keyed(facts, tuple(issue.key for issue in issues))
 
     async def put_back(self, facts: Facts) -> Facts:
         """What somebody has edited or deleted; a key may be among it, so those are read again."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from tenantry_operator.api.decode import decode_tenant, decode_tier
 from tenantry_operator.api.resolve import resolve
 from tenantry_operator.plan import desired
+from tenantry_operator.plan.keys import IssuedKey
 from tenantry_operator.render.helm import HelmRenderer
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "tenant"
@@ -36,7 +37,7 @@ def values(number: int) -> dict[str, object]:
     """The values that the operator hands to the chart for one tenant of the tier."""
     name = f"bench-{number}"
     spec = resolve(decode_tenant({"metadata": {"name": name}, "spec": {"tier": "standard"}}), TIER)
-    key = desired.IssuedKey(name="default", id="abcdefghij23", sha256="0" * 64)
+    key = IssuedKey(name="default", id="abcdefghij23", sha256="0" * 64)
     return desired.values(name, spec, desired.policy(name, 1, spec, [key]), PLATFORM)
 
 

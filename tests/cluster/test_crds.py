@@ -111,6 +111,11 @@ def test_a_name_of_forty_characters_is_accepted(apply: Apply) -> None:
         ({"limits": {"requestsPerMinute": 0}}, "spec.limits.requestsPerMinute", "greater than or equal to 1"),
         ({"keys": [{"name": "a", "gracePeriod": "1d"}]}, "spec.keys[0].gracePeriod", "must be a duration"),
         ({"keys": [{"name": "a", "expiresAt": "tomorrow"}]}, "spec.keys[0].expiresAt", "must be of type date-time"),
+        (
+            {"keys": [{"name": "a", "expiresAt": "2030-01-01T00:00:00"}]},
+            "spec.keys[0].expiresAt",
+            "must be of type date-time",
+        ),
         ({"upstreams": [{"name": "a", "baseURL": "ftp://x"}]}, "spec.upstreams[0].baseURL", "http or https URL"),
         ({"resources": {"requests": {"cpu": -1}}}, "spec.resources.requests.cpu", "Kubernetes quantity"),
         ({"upstreams": [{"name": "a", "baseURL": "https://x:65536/v1"}]}, "spec.upstreams[0].baseURL", "1 to 65535"),

@@ -98,6 +98,11 @@ class Reason(StrEnum):
         "Each pod counts for itself, because no shared counters are configured.",
     )
 
+    # Keys.
+    KEY_ROTATED = "KeyRotated", "A new key took the place of one; the message says until when that is still good."
+    KEY_EXPIRING = "KeyExpiring", "A key comes to its end within a week; the message says which and when."
+    KEY_EXPIRED = "KeyExpired", "A key that the spec names is past its end and is refused."
+
     # Chosen by the user.
     ASLEEP = "Asleep", "Scaled to zero for want of traffic; the next request wakes the tenant."
     TRAFFIC_SUSPENDED = "TrafficSuspended", "spec.suspend.traffic is set: no pods run, everything else is kept."

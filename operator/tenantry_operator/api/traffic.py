@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from tenantry_operator.api.rules import (
     DNS_LABEL,
@@ -74,12 +74,19 @@ class Key(Struct, frozen=True, kw_only=True, rename="camel"):
             remedy=DNS_LABEL_REMEDY,
         ),
     ]
-    rotation: Annotated[int, number(reserved("raise it by one to have a new secret issued."), ge=0, le=1_000_000)] = 0
+    rotation: Annotated[
+        int,
+        number(
+            "Raise it to have a new key issued. A number that was used before issues nothing. Default: 0.",
+            ge=0,
+            le=1_000_000,
+        ),
+    ] = 0
     grace_period: (
         Annotated[
             str,
             text(
-                reserved("how long the previous secret stays valid after a rotation. Default: 24h."),
+                "How long the previous key stays good after a rotation; 0s: not at all. Default: 24h.",
                 min_length=2,
                 max_length=20,
                 pattern=DURATION_PATTERN,
@@ -88,7 +95,9 @@ class Key(Struct, frozen=True, kw_only=True, rename="camel"):
         ]
         | None
     ) = None
-    expires_at: Annotated[datetime, about("From then on the key is refused. Default: never.")] | None = None
+    expires_at: (
+        Annotated[datetime, Meta(description="From then on the key is refused. Default: never.", tz=True)] | None
+    ) = None
 
 
 class Limits(Struct, frozen=True, kw_only=True, rename="camel"):

@@ -1,30 +1,35 @@
 """API keys and upstream credentials as Secrets in a tenant's namespace.
 
-A key comes into being with one create-only POST, and only its digest leaves this file. However often an operator
-is killed, and however many run at once: the POST that wins has issued the key, everybody else reads it.
+A key comes into being with one create-only POST and is replaced with one patch of the very version that was read; what
+has to be known of former keys is in the same write. Only digests leave this file. However often an operator is killed,
+and however many run at once: the write that wins has issued the key, everybody else reads it.
 """
 
 import asyncio
 import base64
 import binascii
+import contextlib
 import hashlib
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 
 from tenantry_operator.api.conditions import Reason
 from tenantry_operator.api.meta import namespace_of
+from tenantry_operator.api.resolve import ResolvedKey
 from tenantry_operator.api.traffic import Upstream
 from tenantry_operator.apply.namespace import terminating
 from tenantry_operator.apply.rights import once_granted
 from tenantry_operator.kube import errors
-from tenantry_operator.kube.client import Client
+from tenantry_operator.kube.client import Client, Nothing
 from tenantry_operator.kube.resources import SECRETS
 from tenantry_operator.plan import names, objects
 from tenantry_operator.plan.assess import Failure
-from tenantry_operator.plan.desired import IssuedKey
+from tenantry_operator.plan.keys import IssuedKey, kept, noted, recalled, replacement_due, rotated
 from tenantry_operator.plan.observed import LiveMeta, LiveObject
 
 log = logging.getLogger(__name__)
@@ -35,10 +40,20 @@ KEY_ID_LENGTH = 12
 SECRET_BYTES = 32
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 
+#: How often a Secret that changes under our hands is read anew before the queue comes back to it.
+TRIES = 5
+
 
 class _Secret(msgspec.Struct, frozen=True):
     metadata: LiveMeta
     data: dict[str, str] = {}
+
+
+class Issue(NamedTuple):
+    """A key as it is now, and the one whose place it took in this very run."""
+
+    key: IssuedKey
+    replaced: IssuedKey | None = None
 
 
 def new_key() -> str:
@@ -47,64 +62,99 @@ def new_key() -> str:
     return f"tn_{key_id}_{secrets.token_urlsafe(SECRET_BYTES)}"
 
 
-def issued(name: str, key: str) -> IssuedKey | None:
-    """The record of a key string; None when it is no key of ours."""
+def digest_of(key: str) -> tuple[str, str] | None:
+    """Id and SHA-256 of a key string; None when it is no key of ours."""
     prefix, _, rest = key.partition("_")
     key_id, _, secret = rest.partition("_")
     if prefix != "tn" or not key_id or not secret:
         return None
-    return IssuedKey(name=name, id=key_id, sha256=hashlib.sha256(key.encode()).hexdigest())
+    return key_id, hashlib.sha256(key.encode()).hexdigest()
 
 
-async def ensure(client: Client, tenant: str, wanted: Sequence[str], *, fresh: bool) -> tuple[IssuedKey, ...]:
-    """Every wanted key, issued now or before. Idempotent.
+async def ensure(
+    client: Client, tenant: str, wanted: Sequence[ResolvedKey], *, fresh: bool, now: datetime
+) -> tuple[Issue, ...]:
+    """Every wanted key as it should be ``now``: issued, replaced, or only read. Idempotent.
 
     In a namespace that is not ``fresh`` it looks first, which saves a refused POST for each key; the result is the
     same. Killed between two keys: those that exist are read next time. Raises Failure for a Secret that is not ours
     or holds no key.
     """
-    return tuple(await asyncio.gather(*(_ensure(client, tenant, name, fresh) for name in wanted)))
+    return tuple(await asyncio.gather(*(_ensure(client, tenant, key, fresh, now) for key in wanted)))
 
 
-async def _ensure(client: Client, tenant: str, name: str, fresh: bool) -> IssuedKey:
-    if not fresh and (existing := await _read(client, tenant, name)) is not None:
-        return existing
-    key, secret_name, namespace = new_key(), names.key_secret(name), namespace_of(tenant)
-    body = objects.secret(tenant, secret_name, key)
+async def _ensure(client: Client, tenant: str, wanted: ResolvedKey, fresh: bool, now: datetime) -> Issue:
+    if fresh or (found := await _find(client, tenant, wanted.name)) is None:
+        first = await _create(client, tenant, wanted, fresh=fresh, now=now)
+        if first is not None:
+            return Issue(first)
+        found = await client.get(SECRETS, names.key_secret(wanted.name), namespace=namespace_of(tenant), into=_Secret)
+    for _ in range(TRIES):
+        with contextlib.suppress(errors.Conflict):  # somebody was faster: what they wrote may be what we want
+            return await _settle(client, tenant, wanted, found, now)
+        found = await client.get(SECRETS, found.metadata.name, namespace=namespace_of(tenant), into=_Secret)
+    return await _settle(client, tenant, wanted, found, now)
+
+
+async def _create(client: Client, tenant: str, wanted: ResolvedKey, *, fresh: bool, now: datetime) -> IssuedKey | None:
+    """A first key; None when there is one already."""
+    text, namespace = new_key(), namespace_of(tenant)
+    key_id, sha256 = _known(text)
+    key = IssuedKey(name=wanted.name, id=key_id, sha256=sha256, rotation=wanted.rotation, expires_at=wanted.expires_at)
+    body = objects.key_secret(tenant, wanted.name, text, noted(key))
     try:
         await once_granted(lambda: client.create(SECRETS, body, namespace=namespace, into=LiveObject), fresh=fresh)
     except errors.NamespaceTerminating:
         raise terminating(namespace) from None
     except errors.AlreadyExists:
-        existing = await _read(client, tenant, name)
-        if existing is None:
-            raise  # made and deleted within a moment; the queue tries again
-        return existing
-    record = issued(name, key)
-    assert record is not None
-    log.info("key issued", extra={"key": name, "key_id": record.id})
-    return record
+        return None
+    log.info("key issued", extra={"key": wanted.name, "key_id": key_id})
+    return key
 
 
-async def _read(client: Client, tenant: str, name: str) -> IssuedKey | None:
-    secret = await client.find(SECRETS, names.key_secret(name), namespace=namespace_of(tenant), into=_Secret)
-    return None if secret is None else _record(name, secret, tenant)
+async def _settle(client: Client, tenant: str, wanted: ResolvedKey, found: _Secret, now: datetime) -> Issue:
+    """Write what is to change, if anything, over the version that was read. Raises Conflict when it has changed."""
+    key, shown = _record(wanted, found, tenant)
+    after, text, read = kept(key, wanted, now), None, found.metadata
+    due = replacement_due(key, wanted, shown)
+    if due:
+        text = new_key()
+        after = rotated(key, wanted, *_known(text), now)
+    if read.annotations.get(names.KEY_NOTE) == noted(after):
+        return Issue(after)
+    change = objects.key_change(read.uid, read.resource_version, noted(after), text)
+    await client.merge_patch(SECRETS, read.name, change, namespace=namespace_of(tenant), into=Nothing)
+    if due:
+        log.info("key replaced", extra={"key": wanted.name, "key_id": after.id, "former_key_id": key.id})
+    return Issue(after, replaced=key if due else None)
 
 
-def _record(name: str, secret: _Secret, tenant: str) -> IssuedKey:
+def _known(text: str) -> tuple[str, str]:
+    digest = digest_of(text)
+    assert digest is not None
+    return digest
+
+
+async def _find(client: Client, tenant: str, name: str) -> _Secret | None:
+    return await client.find(SECRETS, names.key_secret(name), namespace=namespace_of(tenant), into=_Secret)
+
+
+def _record(wanted: ResolvedKey, secret: _Secret, tenant: str) -> tuple[IssuedKey, tuple[str, str] | None]:
+    """What was issued, and id and digest of what the Secret shows."""
     where = f"Secret {secret.metadata.name} in {namespace_of(tenant)}"
     if secret.metadata.labels.get(names.TENANT_LABEL) != tenant:
         raise Failure(Reason.OBJECT_CONFLICT, f"{where} was not made by the operator: delete or rename it")
     try:
-        key = base64.b64decode(secret.data.get(names.SECRET_FIELD, ""), validate=True).decode()
+        text = base64.b64decode(secret.data.get(names.SECRET_FIELD, ""), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
-        key = ""
-    record = issued(name, key)
-    if record is None:
+        text = ""
+    shown = digest_of(text)
+    key = recalled(wanted.name, shown, secret.metadata.annotations.get(names.KEY_NOTE), wanted)
+    if key is None:
         raise Failure(
             Reason.OBJECT_CONFLICT, f"{where} holds no key under {names.SECRET_FIELD}: delete it to have one issued"
         )
-    return record
+    return key, shown
 
 
 async def credential_copies(

@@ -17,7 +17,8 @@ from tenantry_operator.api.settings import DeletionPolicy
 from tenantry_operator.api.tenant import Outcome, Tenant, TenantStatus
 from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.plan import names
-from tenantry_operator.plan.desired import IssuedKey, Wanted
+from tenantry_operator.plan.desired import Wanted
+from tenantry_operator.plan.keys import IssuedKey, expired, expiring
 from tenantry_operator.plan.observed import Child, Workload, fingerprint
 
 #: Seconds until a look at something that no watch reports: a foreign namespace, a refused object.
@@ -34,7 +35,7 @@ class State(Enum):
     UNSEEN = auto()  # no condition yet: say that work has begun
     UNPREPARED = auto()  # our finalizer or the set's bookkeeping is missing
     UNCLAIMED = auto()  # the namespace or our rights in it are missing
-    KEYLESS = auto()  # keys are not issued, or not known to this process yet
+    KEYLESS = auto()  # a key is not issued, not what it should be by now, or not known to this process yet
     OUTDATED = auto()  # something else should be applied than was
     DRIFTED = auto()  # somebody changed or deleted what was applied
     DELETING = auto()
@@ -73,6 +74,8 @@ class Assessment(Struct, frozen=True, kw_only=True):
 class Facts(Struct, frozen=True, kw_only=True):
     """All that is known of one tenant at this moment."""
 
+    #: This moment.
+    now: datetime
     meta: ObjectMeta
     status: TenantStatus
     tenant: Tenant | FieldError
@@ -84,6 +87,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     workload: Workload | None = None
     #: uid and version of each credentials Secret that exists and can be used.
     credentials: Mapping[str, tuple[str, int]] = {}
+    #: None as long as they are not known to be what they should be by now.
     keys: tuple[IssuedKey, ...] | None = None
     #: What should be applied; None as long as keys are not known.
     wanted: Wanted | None = None
@@ -262,6 +266,8 @@ def _degraded(facts: Facts, spec: ResolvedSpec, workload: Workload) -> tuple[Rea
         return Reason.CIRCUIT_OPEN, "changes arrive faster than they can be applied; see who else edits its objects"
     if workload.available < workload.wanted:
         return Reason.PARTLY_AVAILABLE, f"{workload.available} of {workload.wanted} pods are available"
+    if facts.keys and (about_keys := _key_ends(facts.keys, facts.now)):
+        return about_keys
     limited = spec.limits.requests_per_minute or spec.limits.tokens_per_minute or spec.limits.concurrent_requests
     if spec.autoscaling.max_replicas > 1 and (limited or spec.budget):
         # Until a shared store is there, each pod counts for itself.
@@ -270,3 +276,17 @@ def _degraded(facts: Facts, spec: ResolvedSpec, workload: Workload) -> tuple[Rea
             " configured: set autoscaling.maxReplicas to 1 where they must be exact"
         )
     return None
+
+
+def _key_ends(issued: tuple[IssuedKey, ...], now: datetime) -> tuple[Reason, str] | None:
+    past, near = expired(issued, now), expiring(issued, now)
+    remedy = "set a later expiresAt (and raise rotation to have a new one issued), or take the key out of spec.keys"
+    if past:
+        return Reason.KEY_EXPIRED, f"refused since their end: {_ends(past)}; {remedy}"
+    if near:
+        return Reason.KEY_EXPIRING, f"will be refused from their end on: {_ends(near)}; {remedy}"
+    return None
+
+
+def _ends(issued: list[IssuedKey]) -> str:
+    return ", ".join(f"key {key.name} ({key.expires_at:%Y-%m-%dT%H:%M:%SZ})" for key in issued)

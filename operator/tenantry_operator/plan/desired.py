@@ -1,7 +1,7 @@
 """From a resolved tenant to what is handed to its chart and to its pods."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 import msgspec
@@ -11,6 +11,7 @@ from tenantry_service import policy as contract
 from tenantry_operator.api.meta import namespace_of
 from tenantry_operator.api.resolve import ResolvedSpec
 from tenantry_operator.plan import names
+from tenantry_operator.plan.keys import IssuedKey
 
 UPSTREAMS_DIRECTORY = "/etc/tenantry/upstreams"
 
@@ -26,14 +27,6 @@ class Platform(Struct, frozen=True, kw_only=True):
     public_url_template: str = "http://127.0.0.1:{nodePort}/v1"
     tenant_role: str = "tenantry-operator-tenant"
     service_account: str = "tenantry-operator"
-
-
-class IssuedKey(Struct, frozen=True, kw_only=True):
-    """A key that exists, without its secret."""
-
-    name: str
-    id: str
-    sha256: str
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -61,21 +54,11 @@ def split_image(reference: str) -> tuple[str, str]:
 
 def policy(tenant: str, generation: int, spec: ResolvedSpec, keys: Sequence[IssuedKey]) -> contract.Policy:
     """The document that the tenant's pods serve. Only keys that the spec still names are in it."""
-    issued = {key.name: key for key in keys}
     return contract.sealed(
         contract.Policy(
             tenant=tenant,
             generation=generation,
-            keys=tuple(
-                contract.Key(
-                    id=issued[key.name].id,
-                    name=key.name,
-                    sha256=issued[key.name].sha256,
-                    expires_at=key.expires_at,
-                )
-                for key in spec.keys
-                if key.name in issued
-            ),
+            keys=tuple(_records(spec, keys)),
             limits=contract.Limits(
                 requests_per_minute=spec.limits.requests_per_minute,
                 tokens_per_minute=spec.limits.tokens_per_minute,
@@ -104,6 +87,19 @@ def policy(tenant: str, generation: int, spec: ResolvedSpec, keys: Sequence[Issu
             ),
         )
     )
+
+
+def _records(spec: ResolvedSpec, keys: Sequence[IssuedKey]) -> Iterator[contract.Key]:
+    """Each key that the spec names, and the former ones that are still in their grace period."""
+    issued = {key.name: key for key in keys}
+    for wanted in spec.keys:
+        key, end = issued.get(wanted.name), wanted.expires_at
+        if key is None:
+            continue
+        yield contract.Key(id=key.id, name=key.name, sha256=key.sha256, expires_at=end)
+        for former in key.former:
+            until = former.until if end is None else min(former.until, end)
+            yield contract.Key(id=former.id, name=key.name, sha256=former.sha256, expires_at=until)
 
 
 def values(tenant: str, spec: ResolvedSpec, document: contract.Policy, platform: Platform) -> dict[str, object]:

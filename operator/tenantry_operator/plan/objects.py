@@ -62,9 +62,18 @@ def operator_binding(tenant: str, platform: Platform) -> Object:
     }
 
 
-def secret(tenant: str, name: str, value: str) -> Object:
-    """A Secret of the tenant that holds one value."""
-    return {**_secret(tenant, name), "stringData": {names.SECRET_FIELD: value}}
+def key_secret(tenant: str, name: str, value: str, note: str) -> Object:
+    """The Secret of an API key, with the note of its life beside it."""
+    bare = _secret(tenant, names.key_secret(name))
+    metadata = {**_mapping(bare, "metadata"), "annotations": {names.KEY_NOTE: note}}
+    return {**bare, "metadata": metadata, "stringData": {names.SECRET_FIELD: value}}
+
+
+def key_change(uid: str, resource_version: str, note: str, value: str | None = None) -> Object:
+    """A merge patch of such a Secret: only of the very one that was read, key and note at once."""
+    metadata = {"uid": uid, "resourceVersion": resource_version, "annotations": {names.KEY_NOTE: note}}
+    change: Object = {"metadata": metadata}
+    return change if value is None else {**change, "stringData": {names.SECRET_FIELD: value}}
 
 
 def secret_copy(tenant: str, name: str, encoded: str) -> Object:

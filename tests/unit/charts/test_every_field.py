@@ -1,15 +1,18 @@
 """Each field of a Tenant changes what is applied, or its description says that it is not in force yet."""
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 from tenantry_operator.api import crd
-from tenantry_operator.api.resolve import resolve
+from tenantry_operator.api.resolve import ResolvedKey, resolve
 from tenantry_operator.plan.desired import policy, values
+from tenantry_operator.plan.keys import IssuedKey, kept, rotated, rotation_due
 
 from tests.unit.charts.conftest import Object, RenderPlatform, RenderTenant
 from tests.unit.charts.objects import at, find
-from tests.unit.operator.tenants import KEY, PLATFORM, tier
+from tests.unit.operator.tenants import KEY, NOW, PLATFORM, tier
 from tests.unit.operator.tenants import tenant as acme
 
 Spec = Mapping[str, object]
@@ -23,8 +26,8 @@ CHANGES: dict[str, tuple[Spec, Spec]] = {
     "owners[].name": ({"owners": [OWNER]}, {"owners": [OWNER | {"name": "cd"}]}),
     "owners[].namespace": ({"owners": [OWNER]}, {"owners": [OWNER | {"namespace": "test"}]}),
     "keys[].name": ({}, {"keys": [{"name": "other"}]}),
-    "keys[].rotation": ({"keys": [{"name": "default"}]}, {"keys": [{"name": "default", "rotation": 1}]}),
-    "keys[].gracePeriod": ({"keys": [{"name": "default"}]}, {"keys": [{"name": "default", "gracePeriod": "1h"}]}),
+    "keys[].rotation": ({}, {"keys": [{"name": "default", "rotation": 2}]}),
+    "keys[].gracePeriod": ({}, {"keys": [{"name": "default", "gracePeriod": "1h"}]}),
     "keys[].expiresAt": ({}, {"keys": [{"name": "default", "expiresAt": "2030-01-01T00:00:00Z"}]}),
     "limits.requestsPerMinute": ({}, {"limits": {"requestsPerMinute": 1}}),
     "limits.tokensPerMinute": ({}, {"limits": {"tokensPerMinute": 1}}),
@@ -113,4 +116,14 @@ def test_a_tier_promises_nothing_that_is_not_in_force(platform: RenderPlatform, 
 
 async def objects(render: RenderTenant, spec: Spec) -> list[Object]:
     resolved = resolve(acme(**{"upstreams": [UPSTREAM], **spec}), tier())
-    return await render(**values("acme", resolved, policy("acme", 1, resolved, [KEY]), PLATFORM))
+    keys = [after(key) for key in resolved.keys]
+    return await render(**values("acme", resolved, policy("acme", 1, resolved, keys), PLATFORM))
+
+
+def after(wanted: ResolvedKey) -> IssuedKey:
+    """What becomes of a key that has been replaced once, an hour ago."""
+    held = rotated(KEY, replace(wanted, rotation=1, grace_period_seconds=86_400), "beforehand22", "1" * 64, NOW)
+    now = NOW + timedelta(hours=1)
+    return (
+        rotated(held, wanted, "afterwards22", "2" * 64, now) if rotation_due(held, wanted) else kept(held, wanted, now)
+    )

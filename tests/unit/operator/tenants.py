@@ -12,7 +12,8 @@ from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.apply.kinds import GROUP_KINDS
 from tenantry_operator.plan import names
 from tenantry_operator.plan.assess import Assessment, Facts, State, assess, resolved, set_fingerprint
-from tenantry_operator.plan.desired import IssuedKey, Platform, Wanted
+from tenantry_operator.plan.desired import Platform, Wanted
+from tenantry_operator.plan.keys import IssuedKey
 from tenantry_operator.plan.observed import Child, Ref, Workload
 from tenantry_operator.plan.status import applied, report
 
@@ -66,7 +67,9 @@ def new_facts(**facts: object) -> Facts:
     """A Tenant that nobody has looked at yet."""
     made, standard = tenant(), tier()
     spec = resolved(made, standard)
-    return told(Facts(meta=made.metadata, status=TenantStatus(), tenant=made, tier=standard, spec=spec), **facts)
+    return told(
+        Facts(now=NOW, meta=made.metadata, status=TenantStatus(), tenant=made, tier=standard, spec=spec), **facts
+    )
 
 
 def told(seen: Facts, **facts: object) -> Facts:
