@@ -14,6 +14,7 @@ COMMANDS = {
         "run an OpenAI-compatible endpoint (a tenant's pod, or a laptop with --upstream)",
     ),
     "operator": ("tenantry_operator.main:main", "reconcile Tenants into namespaces, keys and endpoints"),
+    "cost": ("tenantry_cost.main:main", "what so many tenants cost a month on five AWS services, line by line"),
 }
 
 

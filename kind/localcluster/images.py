@@ -50,6 +50,7 @@ TENANTRY = Image(
         "operator/render-helper",
         "service/tenantry_service",
         "cli/tenantry",
+        "cli/tenantry_cost",
         "charts/tenant",
     ),
 )
