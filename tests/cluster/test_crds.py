@@ -8,19 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 import pytest
 from tenantry_operator.api.settings import Settings
 
-from tests.cluster.kubectl import ROOT, Kubectl, rendered
+from tests.cluster.kubectl import Kubectl
 
 Apply = Callable[..., subprocess.CompletedProcess[str]]
 
-pytestmark = pytest.mark.usefixtures("definitions")
-
-
-@pytest.fixture(scope="module")
-def definitions(kubectl: Kubectl) -> None:
-    """Both CRDs, established."""
-    applied = kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(ROOT / "crds"))
-    assert applied.returncode == 0, applied.stderr
-    kubectl("wait", "--for=condition=Established", "--timeout=30s", "--filename", str(ROOT / "crds"))
+pytestmark = pytest.mark.usefixtures("installation")
 
 
 @pytest.fixture
@@ -226,9 +218,6 @@ def test_status_is_a_subresource_that_applying_a_tenant_does_not_touch(apply: Ap
 @pytest.fixture
 def protected(apply: Apply, kubectl: Kubectl) -> Iterator[None]:
     """The chart's admission policy, in force: the API server takes a moment to read a new one."""
-    policy = rendered("tenantry", "deletion-protection")
-    for document in policy:
-        assert kubectl("apply", "--filename", "-", manifest=document).returncode == 0
     apply({"tier": "trial", "deletionProtection": True}, name="probe")
     deadline = time.monotonic() + 30
     while kubectl("delete", "tenant", "probe", "--dry-run=server").returncode == 0:
@@ -236,8 +225,6 @@ def protected(apply: Apply, kubectl: Kubectl) -> Iterator[None]:
         time.sleep(0.1)
     yield
     kubectl("patch", "tenant", "probe", "--type=merge", "--patch", '{"spec": {"deletionProtection": false}}')
-    for document in policy:
-        kubectl("delete", "--filename", "-", manifest=document)
 
 
 @pytest.mark.usefixtures("protected")

@@ -4,11 +4,12 @@ import base64
 import hashlib
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.cluster.operator_process import TENANTS, TIERS, UPSTREAM, Cluster, Operator, Operators, eventually
+from tests.cluster.cluster import TENANTS, TIERS, UPSTREAM, Cluster, eventually
+from tests.cluster.installation import Installation
+from tests.cluster.operator_process import Operator, Operators
 
 CREDENTIALS = {"name": "openai", "baseURL": "https://api.openai.com/v1", "credentialsSecret": "openai"}
 SYSTEM = "/api/v1/namespaces/tenantry-system"
@@ -25,18 +26,12 @@ def credentials(value: str) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def cluster(control_plane_kubeconfig: Path) -> Cluster:
-    """The cluster, with our CRDs."""
-    found = Cluster(control_plane_kubeconfig)
-    found.install()
-    return found
-
-
-@pytest.fixture(scope="module")
-def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+def operator(
+    cluster: Cluster, installation: Installation, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Operator]:
     """The operator of all tests of this file, which all leave nothing behind."""
     cluster.tier()
-    operators = Operators(cluster.kubeconfig, tmp_path_factory.mktemp("operator"))
+    operators = Operators(installation.operator, tmp_path_factory.mktemp("operator"))
     running = operators.start().says("synced")
     try:
         yield running

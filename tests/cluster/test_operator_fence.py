@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.kubectl import PATIENCE, Kubectl, rendered
+from tests.cluster.installation import Installation
+from tests.cluster.kubectl import PATIENCE, Kubectl
 
 ACCOUNT = "system:serviceaccount:tenantry-system:tenantry-operator"
 AS_OPERATOR = f"--as={ACCOUNT}"
@@ -36,20 +37,11 @@ def make(kubectl: Kubectl, manifest: object, *options: str) -> str:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def fenced(kubectl: Kubectl) -> Iterator[None]:
-    """The chart's rights and fence, in force, and a namespace that is none of the operator's business."""
-    for name in ("tenantry-system", "victim", "tenant-fenced"):
+def victims(installation: Installation, kubectl: Kubectl) -> Iterator[None]:
+    """Two namespaces beside the platform's: one that is none of the operator's business, one of a tenant."""
+    for name in ("victim", "tenant-fenced"):
         assert not make(kubectl, namespace(name))
-    documents = rendered("tenantry", "rbac", "operator-fence")
-    for document in documents:
-        assert not make(kubectl, document)
-    deadline = time.monotonic() + PATIENCE
-    while "tenants (tenant-*) only" not in make(kubectl, namespace("probe"), AS_OPERATOR, "--dry-run=server"):
-        assert time.monotonic() < deadline, "rights and fence never came into force"
-        time.sleep(0.1)
     yield
-    for document in documents:
-        kubectl("delete", "--filename", "-", manifest=document)
     for name in ("victim", "tenant-fenced"):
         kubectl("delete", "namespace", name, "--wait=false")
 
