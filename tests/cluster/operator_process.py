@@ -108,9 +108,9 @@ class Operators:
         self.started.append(operator)
         return operator
 
-    def release_all(self) -> int:
+    def release_all(self, kubeconfig: Path) -> int:
         """What the uninstall hook runs; its exit status."""
-        command = [sys.executable, "-m", "tenantry", "operator", "--release-all", "--kubeconfig", str(self.kubeconfig)]
+        command = [sys.executable, "-m", "tenantry", "operator", "--release-all", "--kubeconfig", str(kubeconfig)]
         return subprocess.run(command, timeout=60, check=False).returncode
 
     def end(self) -> None:

@@ -40,7 +40,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Write:
-    """A write and its answer. ``uid``: of the object that was written or deleted, as far as the answer tells."""
+    """A write and its answer: of which object (a create's, too), and with which uid, as far as the answer tells."""
 
     method: str
     path: str
@@ -113,7 +113,9 @@ class Proxy:
 
     def note(self, asked: Asked, method: str, status: int, body: bytes) -> None:
         """Remember a write, and kill if it was the one."""
-        self.writes.append(Write(method, asked.path, status, _uid(body), time.monotonic()))
+        name, uid = _identity(body)
+        path = f"{asked.path}/{name}" if method == "POST" and name else asked.path
+        self.writes.append(Write(method, path, status, uid, time.monotonic()))
         if self._victim is not None and len(self.writes) == self._kill_after:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._victim, signal.SIGKILL)
@@ -168,7 +170,11 @@ class Proxies:
             self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
         proxy = Proxy(self._directory / f"proxy-{len(self._runners)}.kubeconfig", only)
         app = web.Application(client_max_size=1 << 24)
-        app.router.add_route("*", "/{path:.*}", lambda request: self._handle(proxy, request))
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return await self._handle(proxy, request)
+
+        app.router.add_route("*", "/{path:.*}", handle)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -284,10 +290,11 @@ def _cut(request: web.Request) -> Exception:
     return ConnectionResetError("as arranged")
 
 
-def _uid(body: bytes) -> str:
-    """The uid in the answer to a write: of the object, or of what a finished deletion reports."""
+def _identity(body: bytes) -> tuple[str, str]:
+    """Name and uid in the answer to a write: of the object, or of what a finished deletion reports."""
     try:
         document = json.loads(body)
     except ValueError:
-        return ""
-    return str(document.get("metadata", {}).get("uid") or document.get("details", {}).get("uid") or "")
+        return "", ""
+    metadata, details = document.get("metadata", {}), document.get("details", {})
+    return str(metadata.get("name", "")), str(metadata.get("uid") or details.get("uid") or "")

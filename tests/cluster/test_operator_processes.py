@@ -10,6 +10,7 @@ import pytest
 from tests.cluster.cluster import TENANTS, TIERS, Cluster
 from tests.cluster.installation import Installation
 from tests.cluster.operator_process import Operators
+from tests.cluster.recording_proxy import Asked, Fault, Harm, proxies
 
 
 @pytest.fixture
@@ -133,11 +134,17 @@ def test_the_probes_tell_health_and_readiness(operators: Operators) -> None:
     assert operator.metric("tenantry_leading") == 1
 
 
-def test_release_all_frees_tenants_and_stops_the_operator(cluster: Cluster, operators: Operators, name: str) -> None:
+def test_release_all_frees_tenants_and_stops_the_operator(
+    cluster: Cluster, installation: Installation, operators: Operators, name: str, tmp_path: Path
+) -> None:
     operator = operators.start()
     cluster.tenant(name)
     cluster.wait_for(name, "Ready", "True")
-    assert operators.release_all() == 0
+    with proxies(installation.operator, tmp_path) as before:
+        way = before.open()
+        conflicts = iter([Fault(Harm.REFUSE, 409)])  # somebody else has changed the finalizers since they were read
+        way.fault = lambda asked: next(conflicts, None) if asked == Asked("patch", f"{TENANTS}/{name}") else None
+        assert operators.release_all(way.kubeconfig) == 0
     assert operator.process.wait(timeout=30) == 1
     tenant = cluster.call("GET", f"{TENANTS}/{name}")
     assert "finalizers" not in tenant["metadata"]
