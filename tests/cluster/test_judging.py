@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,9 +12,9 @@ from tenantry_operator.api.decode import decode_meta, decode_status
 from tenantry_operator.plan.assess import Assessment, State
 from tenantry_operator.plan.status import report
 
+from tests.cluster.cluster import TENANTS, Cluster
 from tests.cluster.judges import argocd, kstatus, waits
 from tests.cluster.kubectl import Kubectl
-from tests.cluster.operator_process import TENANTS, Cluster
 from tests.unit.operator.tenants import NOW, PLATFORM, settled
 
 
@@ -35,14 +34,6 @@ GOING = Judgement("Terminating", waits=True, argocd="Progressing")
 
 #: All that are not named here are on the way.
 JUDGED = {State.READY: DONE, State.BLOCKED: STUCK, State.SUSPENDED: HELD, State.PAUSED: HELD, State.DELETING: GOING}
-
-
-@pytest.fixture(scope="module")
-def cluster(control_plane_kubeconfig: Path) -> Cluster:
-    """The cluster with our CRDs and no operator: what a status says is up to the test."""
-    found = Cluster(control_plane_kubeconfig)
-    found.install()
-    return found
 
 
 @pytest.fixture

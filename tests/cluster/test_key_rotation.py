@@ -6,27 +6,22 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster.operator_process import TENANTS, Cluster, Operator, Operators, eventually
+from tests.cluster.cluster import TENANTS, Cluster, eventually
+from tests.cluster.installation import Installation
+from tests.cluster.operator_process import Operator, Operators
 
 
 @pytest.fixture(scope="module")
-def cluster(control_plane_kubeconfig: Path) -> Cluster:
-    """The cluster, with our CRDs."""
-    found = Cluster(control_plane_kubeconfig)
-    found.install()
-    found.tier()
-    return found
-
-
-@pytest.fixture(scope="module")
-def pair(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Operator]]:
+def pair(
+    cluster: Cluster, installation: Installation, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Operator]]:
     """Two operators that both work: each has a Lease of its own, so that nothing keeps one from writing."""
-    operators = Operators(cluster.kubeconfig, tmp_path_factory.mktemp("pair"))
+    cluster.tier()
+    operators = Operators(installation.operator, tmp_path_factory.mktemp("pair"))
     running = [operators.start(lease=f"racer-{number}") for number in range(2)]
     try:
         yield [operator.says("synced") for operator in running]

@@ -50,11 +50,11 @@ def members(cluster: Cluster) -> dict[str, dict[str, Any]]:
 
 def copy(found: dict[str, Any], name: str, labels: dict[str, str]) -> dict[str, Any]:
     """The same object, as somebody would make it who has seen it."""
-    spec = {key: dict(value) for key, value in found.items() if key == "spec"}
-    for field in ("clusterIP", "clusterIPs"):
-        spec.get("spec", {}).pop(field, None)
-    kept = {key: found[key] for key in ("data", "rules", "roleRef", "subjects") if key in found}
-    return {"metadata": {"name": name, "labels": labels}, **kept, **spec}
+    made: dict[str, Any] = {"metadata": {"name": name, "labels": labels}}
+    made |= {key: found[key] for key in ("data", "rules", "roleRef", "subjects") if key in found}
+    if "spec" in found:
+        made["spec"] = {key: value for key, value in found["spec"].items() if key not in ("clusterIP", "clusterIPs")}
+    return made
 
 
 def test_what_somebody_else_has_made_in_its_place_is_taken_over(cluster: Cluster, operators: Operators) -> None:
