@@ -15,6 +15,7 @@ COMMANDS = {
     ),
     "operator": ("tenantry_operator.main:main", "reconcile Tenants into namespaces, keys and endpoints"),
     "cost": ("tenantry_cost.main:main", "what so many tenants cost a month on five AWS services, line by line"),
+    "advise": ("tenantry_advise.main:main", "four questions about what is to run, and where it should"),
 }
 
 

@@ -18,7 +18,7 @@ DEFAULT = Workload()
 
 
 def add_workload(parse: argparse.ArgumentParser) -> None:
-    """The options that describe a workload and choose the prices."""
+    """The options that describe a workload and choose the prices; `tenantry advise` has them too."""
     asked = parse.add_argument_group("what is to run, per month")
     asked.add_argument("--tenants", type=_whole(1, 100_000), default=DEFAULT.tenants, metavar="N", help="(default: 10)")
     asked.add_argument(

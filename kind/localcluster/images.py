@@ -51,6 +51,7 @@ TENANTRY = Image(
         "service/tenantry_service",
         "cli/tenantry",
         "cli/tenantry_cost",
+        "cli/tenantry_advise",
         "charts/tenant",
     ),
 )
