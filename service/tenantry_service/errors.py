@@ -284,6 +284,17 @@ BUDGET_EXHAUSTED = ApiError(
 )
 
 
+def upstream_refused(status: int) -> ApiError:
+    """The upstream refused a WebSocket handshake with this status (400 to 499)."""
+    return ApiError(
+        status=status,
+        error_type=upstream_error_type(status),
+        message=f"The upstream refused this WebSocket connection with status {status}.",
+        type="upstream_error",
+        code="upstream_refused",
+    )
+
+
 def upstream_error_type(status: int) -> ErrorType:
     """The fault domain of an upstream's own answer."""
     if status < 400:

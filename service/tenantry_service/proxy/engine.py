@@ -10,9 +10,10 @@ from types import MappingProxyType
 from typing import Protocol
 
 from tenantry_service import pricing
+from tenantry_service.errors import ErrorType
 from tenantry_service.ledger.event import Ledger, UsageEvent
 from tenantry_service.limits.limiter import Limiter
-from tenantry_service.proxy.exchange import Exchange
+from tenantry_service.proxy.asked import Asked
 from tenantry_service.proxy.messages import Settle, Timer
 from tenantry_service.proxy.pool import IDLE_SECONDS, Upstreams
 from tenantry_service.proxy.snapshot import Snapshot
@@ -45,6 +46,22 @@ class Swept(Protocol):
 
     def drain_deadline(self) -> None:
         """The process ends: end what is under way."""
+
+
+class Ended(Protocol):
+    """What has been served: an exchange, or a turn of a WebSocket session."""
+
+    status: int
+    error_type: ErrorType
+    asked: Asked
+
+    @property
+    def request_id(self) -> str:
+        """Unique, and the id of its row."""
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the answer came in pieces."""
 
 
 class Engine:
@@ -128,7 +145,7 @@ class Engine:
             for connection in list(self.connections):
                 connection.drain_deadline()
 
-    def settle(self, exchange: Exchange, settle: Settle, seconds: float) -> None:
+    def settle(self, exchange: Ended, settle: Settle, seconds: float) -> None:
         """Carry out a Settle: correct the limits, write the ledger. ``seconds``: how long the request took."""
         usage = settle.usage
         self.limiter.settle(
@@ -138,7 +155,7 @@ class Engine:
 
     def ended(
         self,
-        exchange: Exchange,
+        exchange: Ended,
         settled: Settle | None,
         seconds: float,
         first_byte: float | None,
@@ -159,16 +176,20 @@ class Engine:
         if overhead is not None:
             telemetry.overhead.observe(overhead)
         if settled is not None:
-            usage = settled.usage
-            series.input_tokens += usage.input
-            series.cached_tokens += usage.cached_input
-            series.output_tokens += usage.output
-            series.nano_usd += settled.nano_usd
-            if not settled.exact:
-                telemetry.estimated_events += 1
+            self.count(asked, settled)
+
+    def count(self, asked: Asked, settled: Settle) -> None:
+        """Count what was used."""
+        series, usage = self.telemetry.series(asked.operation, asked.model_label), settled.usage
+        series.input_tokens += usage.input
+        series.cached_tokens += usage.cached_input
+        series.output_tokens += usage.output
+        series.nano_usd += settled.nano_usd
+        if not settled.exact:
+            self.telemetry.estimated_events += 1
 
 
-def _usage_event(exchange: Exchange, settle: Settle, at_ms: int, duration_ms: int) -> UsageEvent:
+def _usage_event(exchange: Ended, settle: Settle, at_ms: int, duration_ms: int) -> UsageEvent:
     """The row of an admitted request."""
     asked = exchange.asked
     caller, target, route, endpoint = asked.caller, asked.target, asked.route, asked.endpoint

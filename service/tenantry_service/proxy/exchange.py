@@ -253,7 +253,7 @@ class Exchange:
         if isinstance(decision, Unknown):
             return self._refuse(errors.LIMITS_UNKNOWN)
         if isinstance(decision, Refusal):
-            return self._refuse(_limit_error(decision), headers.rate_limit_lines(decision.standing))
+            return self._refuse(limit_error(decision), headers.rate_limit_lines(decision.standing))
         assert self.asked.endpoint is not None
         self._reservation = decision
         return self._open(self.asked.endpoint)
@@ -490,7 +490,8 @@ class Exchange:
         return (Settle(caller.view.policy, reservation, used.usage, used.exact, cost, used.raw),)
 
 
-def _limit_error(refusal: Refusal) -> ApiError:
+def limit_error(refusal: Refusal) -> ApiError:
+    """What a refusal of the limiter is to the caller."""
     if refusal.dimension is Dimension.BUDGET:
         return errors.BUDGET_EXHAUSTED
     wait_ms = None if refusal.wait_us is None else max(1, -(-refusal.wait_us // 1000))

@@ -47,6 +47,9 @@ class Reader(Protocol):
     def on_incoming_complete(self, incoming: Incoming) -> None:
         """A request is complete."""
 
+    def on_websocket(self, head: RequestHead, rest: bytes) -> ApiError | None:
+        """A request asks for a WebSocket; ``rest`` is what follows it. Nothing more will be parsed here."""
+
     def on_internal_error(self) -> None:
         """One of the above failed; it has been logged."""
 
@@ -137,6 +140,10 @@ class Requests:
         method = self._parser.get_method()
         version = self._parser.get_http_version().encode()
         offered = b",".join(value for name, value in self._headers if name == b"upgrade").lower()
+        if self.error is None and b"websocket" in offered and method == b"GET" and version == b"1.1":
+            head = request_head.build(method, self._url, self._headers, "1.1")
+            self.error = head if isinstance(head, ApiError) else self._reader.on_websocket(head, rest)
+            return b""
         if self.error is None and (method == b"CONNECT" or b"websocket" in offered):
             self.error = errors.malformed("This endpoint does not speak that protocol; use plain HTTP/1.1 requests.")
         if self.error is not None:

@@ -189,10 +189,11 @@ class Upstreams:
         """See :meth:`Pool.send`."""
         pool = self._pools.get(where[1:4])
         if pool is None:
-            pool = self._pools[where[1:4]] = Pool(where, self._context() if where.tls else None)
+            pool = self._pools[where[1:4]] = Pool(where, self.tls_context() if where.tls else None)
         return pool.send(request, listener, complete=complete)
 
-    def _context(self) -> ssl.SSLContext:
+    def tls_context(self) -> ssl.SSLContext:
+        """What upstream certificates are checked with."""
         if self._tls is None:
             self._tls = ssl.create_default_context()
             self._tls.set_alpn_protocols(["http/1.1"])

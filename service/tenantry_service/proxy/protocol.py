@@ -15,12 +15,12 @@ from uvicorn.server import ServerState
 
 from tenantry_service import errors
 from tenantry_service.errors import ApiError
-from tenantry_service.proxy import framing
+from tenantry_service.proxy import framing, websocket
 from tenantry_service.proxy.asgi import ControlCall
 from tenantry_service.proxy.call import Call
 from tenantry_service.proxy.engine import Engine
 from tenantry_service.proxy.incoming import Incoming, Requests
-from tenantry_service.proxy.messages import ClientHead, Timer
+from tenantry_service.proxy.messages import ClientHead, RequestHead, Timer
 from tenantry_service.proxy.patience import NEVER, Overdue, Patience
 
 #: Bytes a slow reader may leave unread before we stop reading the upstream. nginx buffers 8 x 8 KB, Envoy 1 MiB; with
@@ -217,6 +217,18 @@ class ClientConnection(asyncio.Protocol):
                 self._advance()
             else:
                 self._start(incoming)
+
+    def on_websocket(self, head: RequestHead, rest: bytes) -> ApiError | None:
+        """The connection becomes a WebSocket, unless requests that came before it wait for their answers."""
+        if self._active is not None or self._queue or self._control_only or not head.path.startswith(b"/v1/"):
+            return errors.malformed(
+                "A WebSocket handshake is answered on a fresh connection, for /v1 routes that have one."
+            )
+        self._closing = True
+        self._server_state.connections.discard(self)
+        self.engine.connections.discard(self)
+        websocket.take_over(self.engine, self._server_state, self._transport, head, rest)
+        return None
 
     def on_internal_error(self) -> None:
         """Something of ours failed while a request was read."""

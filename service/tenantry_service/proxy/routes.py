@@ -32,6 +32,9 @@ class Plan(enum.Enum):
     FORWARD = "forward"
     #: The same for what is not in the table; usage is charged where an answer says it.
     OTHER = "other"
+    # WebSockets: the model is in the query, or in each message.
+    REALTIME = "realtime"
+    RESPONSES_SOCKET = "responses_socket"
     MODEL_LIST = "model_list"  # ask the upstream, keep what the tenant may use
     MODEL = "model"  # one model, if the tenant may use it
 
@@ -140,6 +143,11 @@ ROUTES = (
     Route("GET", "/v1/models", "models", Plan.MODEL_LIST, metered=False),
     Route("GET", "/v1/models/{model...}", "models", Plan.MODEL, metered=False),
 )
+#: What is spoken to by WebSocket.
+SOCKETS = {
+    b"/v1/realtime": Route("GET", "/v1/realtime", "realtime", Plan.REALTIME, metered=True),
+    b"/v1/responses": Route("GET", "/v1/responses", "responses", Plan.RESPONSES_SOCKET, metered=True),
+}
 #: What the account of the platform is administered by: never a tenant's business, whatever its policy says.
 _NOBODYS = frozenset(["organization", "organizations", "projects", "dashboard"])
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import httptools
 
-from tenantry_simulator import answers, media
+from tenantry_simulator import answers, media, websocket
 from tenantry_simulator.behaviour import Behaviour
 from tenantry_simulator.resources import Shelf, form_fields
 
@@ -35,6 +35,7 @@ class Simulator:
         self.last_request: dict[str, Any] = {}
         self.sequence = 0
         self.shelf = Shelf()
+        self.conversations: list[websocket.Conversation] = []
 
     def stats(self) -> dict[str, Any]:
         """What was served. ``output_tokens`` counts what was really sent, also in streams that ended early."""
@@ -58,6 +59,7 @@ class Connection(asyncio.Protocol):
         self.parser = httptools.HttpRequestParser(self)
         self.transport: asyncio.Transport
         self.task: asyncio.Task[None] | None = None
+        self.conversation: websocket.Conversation | None = None
         self.writable = asyncio.Event()
         self.writable.set()
 
@@ -71,6 +73,10 @@ class Connection(asyncio.Protocol):
         """Gone; a stream under way was cancelled."""
         self.simulator.connections.discard(self)
         self.writable.set()
+        if self.conversation is not None:
+            for task in self.conversation.tasks:
+                self.simulator.cancelled += 1
+                task.cancel()
         if self.task is not None and not self.task.done():
             self.simulator.cancelled += 1
             self.task.cancel()
@@ -85,16 +91,35 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse."""
+        if self.conversation is not None:
+            self.conversation.feed(data)
+            return
         try:
             self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self.transport.close()
+
+    def _upgrade(self, rest: bytes) -> None:
+        """The request was a WebSocket handshake; one that was refused has been answered already."""
+        target = self.url.decode("latin-1")
+        behaviour = self.simulator.behaviour
+        if self.refused or target.partition("?")[0] not in websocket.PATHS:
+            self.transport.close()
+            return
+        self.transport.write(websocket.accept(self.headers))
+        self.conversation = websocket.Conversation(self.transport.write, self.transport.close, target, behaviour)
+        self.simulator.conversations.append(self.conversation)
+        if rest:
+            self.conversation.feed(rest)
 
     def on_message_begin(self) -> None:
         """A request begins."""
         self.url = b""
         self.headers: dict[str, str] = {}
         self.body: list[bytes] = []
+        self.refused = False
 
     def on_url(self, url: bytes) -> None:
         """Request target."""
@@ -127,7 +152,10 @@ class Connection(asyncio.Protocol):
         simulator.last_request = {"method": method, "target": self.url.decode("latin-1"), "headers": self.headers}
         expected = simulator.expected_authorization
         if expected is not None and self.headers.get("authorization") != expected:
+            self.refused = True
             self.answer(401, answers.error(401, "Incorrect API key provided: sk-simu***ator.", "invalid_api_key"))
+            return
+        if self.parser.should_upgrade():
             return
         request = self._read(body)
         simulator.last_request["body"] = body.decode("utf-8", "replace") if len(body) < 65536 else len(body)

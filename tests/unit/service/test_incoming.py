@@ -3,9 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tenantry_service import errors
 from tenantry_service.errors import ApiError
 from tenantry_service.proxy import known_head
 from tenantry_service.proxy.incoming import Incoming, Requests
+from tenantry_service.proxy.messages import RequestHead
 
 from tests.unit.service.playbook import KEY
 
@@ -27,6 +29,9 @@ class Told:
 
     def on_incoming_complete(self, incoming: Incoming) -> None:
         self.bodies.append(b"".join(incoming.body))
+
+    def on_websocket(self, head: RequestHead, rest: bytes) -> ApiError | None:
+        return errors.malformed("no")
 
     def on_internal_error(self) -> None:
         self.failed = True

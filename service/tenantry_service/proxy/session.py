@@ -1,0 +1,372 @@
+"""One WebSocket connection to the realtime or the responses API, from its handshake to its last settled turn. Pure.
+
+A turn is one answer of the model. Each is covered by a reservation that is made before it: the first with the
+handshake, the next as soon as one is settled; when the limits give none, the connection ends with an error that says
+why. So a connection holds a slot as long as it lives, and what it uses is never further from the limits than one turn.
+
+    NEW -> RESERVING -> DIALLING -> OPEN -> DONE
+"""
+
+import enum
+from collections import deque
+
+import msgspec
+from msgspec import Raw, Struct
+
+from tenantry_service import errors, pricing
+from tenantry_service.errors import ApiError, ErrorType
+from tenantry_service.limits.buckets import Demand, Reservation
+from tenantry_service.limits.limiter import Decision, Unknown
+from tenantry_service.pricing import Usage
+from tenantry_service.proxy import frames, handshake, inspection, usage
+from tenantry_service.proxy.asked import Asked
+from tenantry_service.proxy.body import MOST_MEDIA_TOKENS, UNDECLARED_OUTPUT_TOKENS, Estimate
+from tenantry_service.proxy.exchange import limit_error
+from tenantry_service.proxy.frames import CloseCode, FrameReader, Message
+from tenantry_service.proxy.messages import (
+    CLOSE_UPSTREAM,
+    Command,
+    Commands,
+    OpenUpstream,
+    Refuse,
+    RequestHead,
+    Reserve,
+    Settle,
+    ToClient,
+    ToUpstream,
+)
+from tenantry_service.proxy.routes import SOCKETS, Plan
+from tenantry_service.proxy.snapshot import Snapshot, Target
+
+SWITCHING_PROTOCOLS = 101
+#: The most that a turn of a realtime model reads and says (gpt-realtime: a context of 32,768 with 4,096 of output).
+REALTIME_CONTEXT = 32_768
+REALTIME_OUTPUT = 4_096
+#: Client events that a policy has to see are held until they are complete, up to the policy's body limit.
+_CREATE = "response.create"
+#: Events that say what a turn used.
+_SETTLES = frozenset(
+    [
+        "response.done",
+        "response.completed",
+        "response.incomplete",
+        "response.failed",
+        "conversation.item.input_audio_transcription.completed",
+    ]
+)
+_BEGINS = frozenset(["response.created"])
+
+
+class _Response(Struct, gc=False):
+    usage: Raw = usage.ABSENT
+
+
+class _Event(Struct, gc=False):
+    type: str = ""
+    model: str | None = None
+    usage: Raw = usage.ABSENT
+    response: _Response | None = None
+
+
+_decoder = msgspec.json.Decoder(_Event)
+_object_decoder = msgspec.json.Decoder(dict[str, Raw])
+_MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class Stage(enum.Enum):
+    """Where a session is."""
+
+    NEW = "new"
+    RESERVING = "reserving"
+    DIALLING = "dialling"
+    OPEN = "open"
+    DONE = "done"
+
+
+class Session:
+    """See the module. ``key`` is four random bytes: what we write upstream must be masked (RFC 6455 5.3)."""
+
+    def __init__(self, snapshot: Snapshot, request_id: str, key: bytes) -> None:
+        self._snapshot = snapshot
+        self._id = request_id
+        self._key = key
+        self._turn = 0
+        self._reservation: Reservation | None = None
+        self._answering = False
+        #: Usage of turns that are over and not yet settled: each waits for its reservation.
+        self._over: deque[tuple[Usage, bytes]] = deque()
+        self._asking = False
+        self._head: RequestHead
+        self._from_client: FrameReader
+        self._from_upstream = FrameReader(masked=False)
+        self.stage = Stage.NEW
+        self.asked = Asked()
+        self.status = errors.INTERNAL.status
+        self.error_type = ErrorType.NONE
+
+    @property
+    def request_id(self) -> str:
+        """Of the present turn: each is a row of the ledger."""
+        return self._id if self._turn <= 1 else f"{self._id}-{self._turn}"
+
+    @property
+    def streamed(self) -> bool:
+        """All that a socket brings is."""
+        return True
+
+    # The handshake.
+
+    def on_request(self, head: RequestHead, now: float, *, draining: bool, ledger_full: bool) -> Commands:
+        """A client asks for a connection; ``now`` in Unix seconds."""
+        self._head = head
+        error = errors.DRAINING if draining else self._judge(head, now)
+        if error is None and ledger_full:
+            error = errors.LEDGER_FULL
+        return self._reserve() if error is None else self._refuse(error)
+
+    def _judge(self, head: RequestHead, now: float) -> ApiError | None:
+        route = SOCKETS.get(head.path)
+        if route is None:
+            return errors.route_not_found(head.method, head.path.decode("ascii", "replace"))
+        self.asked.route, self.asked.plan = route, route.plan
+        error = handshake.problem(head)
+        if error is not None:
+            return error
+        caller = self._snapshot.authenticate(handshake.authorization(head), now)
+        if isinstance(caller, ApiError):
+            return caller
+        self.asked.caller = caller
+        view = caller.view
+        if not view.allows_route(route.template, known=True):
+            return errors.route_not_found(head.method, route.template)
+        held = view.policy.max_body_bytes if route.plan is Plan.RESPONSES_SOCKET else 0
+        self._from_client = FrameReader(masked=True, sees=bool(held), hold_bytes=held)
+        if handshake.names_models(head) > 1:
+            return errors.malformed("The query names more than one model.", param="model")
+        name = handshake.model(head)
+        if not name and route.plan is Plan.REALTIME and not view.allows_all:
+            return inspection.missing_model()
+        target = view.find(name) if name else view.no_model
+        if isinstance(target, ApiError):
+            return target
+        self._take_target(target)
+        return None
+
+    def _take_target(self, target: Target) -> None:
+        self.asked.target = target
+        self.asked.endpoint = self.asked.endpoint or target.endpoint
+
+    def _estimate(self) -> Estimate:
+        """A turn: an answer of usual length; at the worst, a full context and the longest answer."""
+        assert self.asked.target is not None
+        price = self.asked.target.price
+        if self.asked.plan is Plan.REALTIME:
+            most = pricing.worst_case(REALTIME_CONTEXT, REALTIME_OUTPUT, price)
+        else:
+            most = pricing.worst_case(MOST_MEDIA_TOKENS, price.max_output, price)
+        likely = min(price.max_output, UNDECLARED_OUTPUT_TOKENS)
+        return Estimate(Demand(likely, most), 0, likely)
+
+    def _reserve(self) -> Commands:
+        assert self.asked.caller is not None
+        self._turn += 1
+        self._asking = True
+        self.asked.estimate = self._estimate()
+        if self.stage is Stage.NEW:
+            self.stage = Stage.RESERVING
+        return (Reserve(self.asked.caller.view.policy, self.asked.estimate.demand),)
+
+    def on_reserved(self, decision: Decision) -> Commands:
+        """The limiter's answer, for the connection or for its next turn."""
+        self._asking = False
+        if isinstance(decision, Reservation):
+            self._reservation = decision
+            if self.stage is Stage.DONE:
+                return self._settle(*self._over.popleft()) if self._over else self._settle(used=None)
+            if self.stage is not Stage.RESERVING:
+                return ()
+            self.stage = Stage.DIALLING
+            target, endpoint = self.asked.target, self.asked.endpoint
+            assert target is not None
+            assert endpoint is not None
+            return (OpenUpstream(endpoint, handshake.upstream_request(self._head, endpoint, target.served)),)
+        error = errors.LIMITS_UNKNOWN if isinstance(decision, Unknown) else limit_error(decision)
+        if self.stage is Stage.RESERVING:
+            return self._refuse(error)
+        return self._close(error, CloseCode.POLICY)
+
+    def on_accepted(self, answer: bytes) -> Commands:
+        """The upstream has switched protocols; ``answer`` is what the client hears of it."""
+        if self.stage is not Stage.DIALLING:
+            return ()
+        self.stage = Stage.OPEN
+        self.status = SWITCHING_PROTOCOLS
+        return (ToClient(answer),)
+
+    def on_failed(self, error: ApiError) -> Commands:
+        """The upstream could not be reached, refused, or has gone; or time is up."""
+        match self.stage:
+            case Stage.RESERVING | Stage.DIALLING:
+                return (*self._settle(used=None), CLOSE_UPSTREAM, *self._refuse(error))
+            case Stage.OPEN:
+                return self._close(error, CloseCode.GOING_AWAY)
+            case _:
+                return ()
+
+    # What passes.
+
+    def on_client(self, data: bytes) -> Commands:
+        """Bytes of the client."""
+        if self.stage is not Stage.OPEN:
+            return ()
+        reader = self._from_client
+        reader.feed(data)
+        passed, messages = reader.take()
+        out: list[Command] = [ToUpstream(b"".join(passed))] if passed else []
+        for message in messages if self.asked.plan is Plan.RESPONSES_SOCKET else ():
+            out += self._on_client_message(message)
+        if reader.error is not None:
+            out += self._close(errors.malformed("The WebSocket frame is invalid or too large."), reader.error)
+        return out
+
+    def _on_client_message(self, message: Message) -> Commands:
+        assert self.asked.caller is not None
+        try:
+            event = _decoder.decode(message.payload)
+        except _MALFORMED:
+            # What we cannot read, nobody has judged.
+            return self._tell(errors.malformed("The event is no JSON object."))
+        if event.type != _CREATE:
+            return (ToUpstream(message.raw),)
+        view = self.asked.caller.view
+        name = event.model or view.policy.models.default or ""
+        if not name and not view.allows_all:
+            return self._tell(inspection.missing_model())
+        target = view.find(name) if name else view.no_model
+        if isinstance(target, ApiError):
+            return self._tell(target)
+        if self.asked.endpoint is not target.endpoint:
+            return self._tell(errors.malformed("This model needs a connection of its own.", param="model"))
+        self._take_target(target)
+        self._answering = True
+        if target.served == (event.model or "") and message.payload.count(b'"model"') <= 1:
+            return (ToUpstream(message.raw),)
+        fields = _object_decoder.decode(message.payload)
+        if target.served:
+            fields["model"] = Raw(msgspec.json.encode(target.served))
+        return (ToUpstream(frames.text(msgspec.json.encode(fields), self._key)),)
+
+    def on_upstream(self, data: bytes) -> Commands:
+        """Bytes of the upstream."""
+        if self.stage is not Stage.OPEN:
+            return ()
+        reader = self._from_upstream
+        reader.feed(data)
+        _, messages = reader.take()
+        if reader.error is not None:
+            return self._close(errors.UPSTREAM_INTERRUPTED, CloseCode.INTERNAL)
+        for message in messages:
+            self._on_upstream_message(message)
+        return (ToClient(data),)
+
+    def _on_upstream_message(self, message: Message) -> None:
+        kind, raw = _read(message)
+        if kind in _BEGINS:
+            self._answering = True
+        if kind not in _SETTLES:
+            return
+        self._answering = False
+        used = None if raw is None else usage.parse(raw)
+        if used is not None and raw is not None:
+            self._over.append((used, raw))
+
+    def on_carried_out(self) -> Commands:
+        """All that was commanded is done: settle the turn that is over, or ask for the next. To be repeated as long as
+        it commands anything. (Each turn has an id of its own, which must not change before its settlement is done.)"""
+        if self.stage is not Stage.OPEN or self._asking:
+            return ()
+        if self._reservation is None:
+            # The next turn is paid for before it can begin.
+            return self._reserve()
+        return self._settle(*self._over.popleft()) if self._over else ()
+
+    # Ends.
+
+    def on_client_gone(self) -> Commands:
+        """The client has closed."""
+        if self.stage is Stage.DONE:
+            return ()
+        if self.stage is not Stage.OPEN or self._answering:
+            self.error_type = ErrorType.CALLER_CANCELLED
+        return self._end(CLOSE_UPSTREAM)
+
+    def on_upstream_gone(self) -> Commands:
+        """The upstream has closed."""
+        if self.stage is not Stage.OPEN:
+            return self.on_failed(errors.UPSTREAM_INVALID)
+        if self._from_upstream.closed or self._from_client.closed:
+            return self._end(ToClient(b"", last=True))
+        return self._close(errors.UPSTREAM_INTERRUPTED, CloseCode.INTERNAL)
+
+    def _end(self, *commands: Command) -> Commands:
+        self.stage = Stage.DONE
+        return (*commands, *self._settle(used=None))
+
+    def _refuse(self, error: ApiError) -> Commands:
+        self.stage = Stage.DONE
+        self.status, self.error_type = error.status, error.error_type
+        return (Refuse(error),)
+
+    def _tell(self, error: ApiError) -> Commands:
+        """An error event, between two frames of the upstream."""
+        if not self._from_upstream.between_frames:
+            return self._close(error, CloseCode.POLICY)
+        return (ToClient(frames.text(_error_event(error))),)
+
+    def _close(self, error: ApiError, code: CloseCode) -> Commands:
+        """End the connection from our side: an error event and a close frame, unless half a frame is on its way."""
+        self.error_type = error.error_type
+        said = b""
+        if self._from_upstream.between_frames:
+            said = frames.text(_error_event(error)) + frames.close(code, error.code or "")
+        return self._end(ToClient(said, last=True), CLOSE_UPSTREAM)
+
+    def _settle(self, used: Usage | None, raw: bytes | None = None) -> Commands:
+        """End the present turn. Without its usage: nothing if none was under way, else what was expected of it."""
+        reservation, self._reservation = self._reservation, None
+        if reservation is None:
+            return ()
+        caller, target, estimate = self.asked.caller, self.asked.target, self.asked.estimate
+        assert caller is not None
+        assert target is not None
+        assert estimate is not None
+        exact = used is not None or not self._answering
+        if used is None:
+            used = Usage(output=estimate.output_tokens) if self._answering else pricing.NO_USAGE
+        cost = pricing.price(used, target.price.rates)
+        return (Settle(caller.view.policy, reservation, used, exact, cost, raw),)
+
+
+def _read(message: Message) -> tuple[str, bytes | None]:
+    """Type and usage of an upstream's event."""
+    if not message.payload:
+        return _type_of(message.start), usage.last_usage(message.end)
+    try:
+        event = _decoder.decode(message.payload)
+    except _MALFORMED:
+        return "", None
+    for raw in (event.usage, event.response.usage if event.response is not None else usage.ABSENT):
+        if usage.given(raw):
+            return event.type, bytes(raw)
+    return event.type, None
+
+
+def _type_of(start: bytes) -> str:
+    head, found, rest = start.partition(b'"type":')
+    return rest.lstrip()[1:].partition(b'"')[0].decode("ascii", "replace") if found and len(head) < 256 else ""
+
+
+def _error_event(error: ApiError) -> bytes:
+    """As both APIs write it."""
+    said = msgspec.json.decode(error.body())["error"]
+    return msgspec.json.encode({"type": "error", "status": error.status, "error": said})

@@ -1,0 +1,361 @@
+"""WebSocket connections on their sockets: a client's connection that was HTTP until its handshake, and one of its own
+to the upstream. Carries out what a :class:`~tenantry_service.proxy.session.Session` commands.
+
+Bytes pass as they come; neither side is read faster than the other one reads.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from typing import cast
+
+import httptools
+from uvicorn.server import ServerState
+
+from tenantry_service import errors
+from tenantry_service.errors import ApiError
+from tenantry_service.limits.limiter import Decision
+from tenantry_service.proxy import framing, handshake
+from tenantry_service.proxy.engine import Engine
+from tenantry_service.proxy.messages import (
+    ClientHead,
+    Command,
+    Commands,
+    HeaderList,
+    OpenUpstream,
+    Refuse,
+    RequestHead,
+    Reserve,
+    Settle,
+    Timer,
+    ToClient,
+    ToUpstream,
+)
+from tenantry_service.proxy.patience import LINGER_SECONDS, NEVER
+from tenantry_service.proxy.session import SWITCHING_PROTOCOLS, Session, Stage
+
+#: Bytes that one side may leave unread before the other is read no further.
+HIGH_WATER = 64 * 1024
+#: Seconds for the upstream to be connected to and to answer the handshake.
+HANDSHAKE_SECONDS = 15.0
+#: Seconds without a byte in either direction. OpenAI ends its own sessions after an hour.
+IDLE_SECONDS = 900.0
+#: The most of an upstream's answer to the handshake.
+MAX_HEAD_BYTES = 64 * 1024
+
+log = logging.getLogger(__name__)
+
+
+def take_over(engine: Engine, state: ServerState, transport: asyncio.Transport, head: RequestHead, rest: bytes) -> None:
+    """Make a WebSocket of a client's connection. ``rest``: what came behind the handshake."""
+    Socket(engine, state, transport).start(head, rest)
+
+
+class Upstream(asyncio.Protocol):
+    """The connection to the upstream: HTTP until it has switched, then bytes."""
+
+    def __init__(self, owner: "Socket", head: RequestHead) -> None:
+        self._owner = owner
+        self._head = head
+        self.transport: asyncio.Transport
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._headers: HeaderList = []
+        self._size = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Connected."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+
+    def data_received(self, data: bytes) -> None:
+        """The answer to the handshake, then whatever the upstream says."""
+        if self._parser is None:
+            self._owner.from_upstream(data)
+            return
+        self._size += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._switched(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError:
+            self._owner.failed(errors.UPSTREAM_INVALID)
+            return
+        if self._size > MAX_HEAD_BYTES:
+            self._owner.failed(errors.UPSTREAM_INVALID)
+
+    def _switched(self, rest: bytes) -> None:
+        self._parser = None
+        answer = handshake.accepted(self._headers, self._head, self._owner.session.request_id)
+        if answer is None:
+            self._owner.failed(errors.UPSTREAM_INVALID)
+            return
+        self._owner.accepted(answer)
+        if rest:
+            self._owner.from_upstream(rest)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Gone."""
+        self._owner.upstream_gone()
+
+    def pause_writing(self) -> None:
+        """It reads slowly."""
+        self._owner.upstream_full(full=True)
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self._owner.upstream_full(full=False)
+
+    # httptools
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """The answer's head. Anything but 101 is a refusal."""
+        assert self._parser is not None
+        status = self._parser.get_status_code()
+        if status == SWITCHING_PROTOCOLS:
+            return
+        if status >= 200:
+            self._owner.failed(_refusal(status))
+        else:
+            self._headers = []
+
+
+def _refusal(status: int) -> ApiError:
+    """What an upstream's refusal of a handshake is to the caller."""
+    if status == errors.WRONG_KEY.status:
+        return errors.UPSTREAM_CREDENTIALS
+    if status < 500:
+        return errors.upstream_refused(status)
+    return errors.UPSTREAM_INVALID
+
+
+class Socket(asyncio.Protocol):
+    """A client's WebSocket. The connection's protocol from its handshake on."""
+
+    def __init__(self, engine: Engine, state: ServerState, transport: asyncio.Transport) -> None:
+        self._engine = engine
+        self._state = state
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self.session = Session(engine.snapshot, engine.new_id(), secrets.token_bytes(4))
+        self._head: RequestHead
+        self._early = b""
+        self._upstream: Upstream | None = None
+        self._dialling: asyncio.Task[None] | None = None
+        self._started = time.perf_counter()
+        self._first_byte: float | None = None
+        self._ended = False
+        self._closed = False
+        self._client_full = False
+        self._deadline = NEVER
+        self._unread = 0
+
+    def start(self, head: RequestHead, rest: bytes) -> None:
+        """Begin with the handshake. The client is read no further before it is complete."""
+        self._head, self._early = head, rest
+        self._transport.set_protocol(self)
+        self._transport.pause_reading()
+        self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn names its own classes only
+        self._engine.connections.add(self)
+        self._engine.telemetry.in_flight += 1
+        self._deadline = self._loop.time() + HANDSHAKE_SECONDS
+        engine = self._engine
+        self._run(
+            self.session.on_request(
+                head, time.time(), draining=engine.draining, ledger_full=not engine.ledger.accepting
+            )
+        )
+
+    # From the engine and the server.
+
+    def check(self, now: float) -> None:
+        """Act on what is overdue."""
+        unread = self._transport.get_write_buffer_size()
+        if now < self._deadline:
+            return
+        if self._closed or (unread and unread >= self._unread):
+            self._transport.abort()
+        elif unread:
+            self._expect(unread, self._engine.seconds[Timer.CLIENT_STALLED])
+        else:
+            stage = self.session.stage
+            self._run(
+                self.session.on_failed(errors.UPSTREAM_STALLED if stage is Stage.OPEN else errors.UPSTREAM_TIMEOUT)
+            )
+
+    def drain_deadline(self) -> None:
+        """The process ends."""
+        self._run(self.session.on_failed(errors.DRAIN_DEADLINE))
+
+    def shutdown(self) -> None:
+        """The server stops."""
+        self.drain_deadline()
+
+    # From the client: asyncio.Protocol.
+
+    def data_received(self, data: bytes) -> None:
+        """Frames, as far as we care."""
+        if self._closed:
+            return
+        self._expect(0, IDLE_SECONDS)
+        self._run(self.session.on_client(data))
+
+    def eof_received(self) -> bool:
+        """The client closed its side: it is gone."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Gone."""
+        self._closed = True
+        self._engine.telemetry.connections -= 1
+        self._engine.connections.discard(self)
+        self._state.connections.discard(self)
+        self._run(self.session.on_client_gone())
+        self._hang_up()
+
+    def pause_writing(self) -> None:
+        """The client reads slowly."""
+        self._client_full = True
+        self._expect(self._transport.get_write_buffer_size(), self._engine.seconds[Timer.CLIENT_STALLED])
+        if self._upstream is not None:
+            self._upstream.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._client_full = False
+        if not self._closed:
+            self._expect(0, IDLE_SECONDS)
+        if self._upstream is not None:
+            self._upstream.transport.resume_reading()
+
+    def _expect(self, unread: int, seconds: float) -> None:
+        self._unread = unread
+        self._deadline = self._engine.now + seconds
+
+    # From the upstream.
+
+    def accepted(self, answer: bytes) -> None:
+        """It has switched protocols."""
+        self._first_byte = time.perf_counter() - self._started
+        self._expect(0, IDLE_SECONDS)
+        self._run(self.session.on_accepted(answer))
+        if not self._closed:
+            self._transport.resume_reading()
+        early, self._early = self._early, b""
+        if early:
+            self.data_received(early)
+
+    def from_upstream(self, data: bytes) -> None:
+        """Bytes for the client."""
+        if not self._client_full:
+            self._expect(0, IDLE_SECONDS)
+        self._run(self.session.on_upstream(data))
+
+    def upstream_full(self, *, full: bool) -> None:
+        """It reads slowly, or has caught up."""
+        if self._closed:
+            return
+        if full:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def failed(self, error: ApiError) -> None:
+        """It cannot serve this connection."""
+        self._run(self.session.on_failed(error))
+
+    def upstream_gone(self) -> None:
+        """It has closed."""
+        self._upstream = None
+        self._run(self.session.on_upstream_gone())
+
+    # Commands.
+
+    def _run(self, commands: Commands) -> None:
+        try:
+            for command in commands:
+                self._carry_out(command)
+            while more := self.session.on_carried_out():
+                for command in more:
+                    self._carry_out(command)
+        except Exception:
+            # The boundary of a connection: an error of ours ends this one and touches no other.
+            log.exception("internal error in a websocket", extra={"request_id": self.session.request_id})
+            self._engine.telemetry.internal_errors += 1
+            self._transport.abort()
+        if self.session.stage is Stage.DONE and not self._ended:
+            self._ended = True
+            seconds = time.perf_counter() - self._started
+            self._engine.ended(self.session, None, seconds, self._first_byte, None)
+
+    def _carry_out(self, command: Command) -> None:
+        if isinstance(command, ToClient):
+            if command.data and not self._closed:
+                self._transport.write(command.data)
+            if command.last:
+                self._close()
+        elif isinstance(command, ToUpstream):
+            if self._upstream is not None:
+                self._upstream.transport.write(command.data)
+        elif isinstance(command, Reserve):
+            self._engine.limiter.reserve(command.policy, self.session.request_id, command.demand, self._reserved)
+        elif isinstance(command, Settle):
+            self._engine.settle(self.session, command, time.perf_counter() - self._started)
+            self._engine.count(self.session.asked, command)
+        elif isinstance(command, OpenUpstream):
+            self._dialling = self._loop.create_task(self._dial(command))
+        elif isinstance(command, Refuse):
+            self._refuse(command.error)
+        else:
+            self._hang_up()
+
+    def _reserved(self, decision: Decision) -> None:
+        self._run(self.session.on_reserved(decision))
+
+    async def _dial(self, command: OpenUpstream) -> None:
+        where = command.endpoint
+        try:
+            async with asyncio.timeout(self._engine.seconds[Timer.CONNECT]):
+                _, upstream = await self._loop.create_connection(
+                    lambda: Upstream(self, self._head),
+                    where.host,
+                    where.port,
+                    ssl=self._engine.upstreams.tls_context() if where.tls else None,
+                    server_hostname=where.host if where.tls else None,
+                )
+        except (OSError, TimeoutError, ValueError):
+            self.failed(errors.UPSTREAM_UNREACHABLE)
+            return
+        if self.session.stage is not Stage.DIALLING:
+            upstream.transport.abort()
+            return
+        self._upstream = upstream
+        upstream.transport.write(command.request)
+
+    def _hang_up(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            # Its last frames are those of a client that leaves: nobody waits for an answer to them.
+            upstream.transport.close()
+
+    def _close(self) -> None:
+        """Let the client read what was written, then close."""
+        if not self._closed:
+            self._closed = True
+            self._deadline = self._engine.now + LINGER_SECONDS
+            self._transport.close()
+
+    def _refuse(self, error: ApiError) -> None:
+        body = error.body()
+        pairs = ((b"content-type", b"application/json"), (b"x-request-id", self.session.request_id.encode()))
+        lines = b"".join(b"%b: %b\r\n" % pair for pair in (*pairs, *error.headers))
+        head = ClientHead(error.status, lines, len(body))
+        framed, _, _ = framing.head_bytes(head, len(body), self._engine.date_line, version_1_0=False, close=True)
+        if not self._closed:
+            self._transport.write(framed + body)
+        self._close()

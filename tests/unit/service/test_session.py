@@ -1,0 +1,191 @@
+"""Stories of a WebSocket session, told without a socket."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tenantry_service import errors
+from tenantry_service.errors import ErrorType
+from tenantry_service.limits.buckets import Dimension, Refusal, Standing
+from tenantry_service.pricing import Usage
+from tenantry_service.proxy import frames
+from tenantry_service.proxy.frames import CloseCode
+from tenantry_service.proxy.messages import (
+    Command,
+    Commands,
+    OpenUpstream,
+    Refuse,
+    Reserve,
+    Settle,
+    ToClient,
+    ToUpstream,
+)
+from tenantry_service.proxy.session import Session, Stage
+
+from tests.unit.service.playbook import KEY, NOW, granted, head, policy, snapshot
+
+MASK = b"abcd"
+LINES = (
+    (b"upgrade", b"websocket"),
+    (b"connection", b"Upgrade"),
+    (b"sec-websocket-version", b"13"),
+    (b"sec-websocket-key", b"x" * 24),
+)
+DONE = {"type": "response.done", "response": {"usage": {"input_tokens": 7, "output_tokens": 3}}}
+REFUSED = Refusal(Dimension.REQUESTS, 1, 1, 1000, Standing())
+
+
+def event(**fields: object) -> bytes:
+    return frames.text(json.dumps(fields).encode())
+
+
+class Story:
+    """A session and all that it commanded."""
+
+    def __init__(self, path: str = "/v1/realtime?model=gpt-realtime", **changes: object) -> None:
+        self.session = Session(snapshot(policy(**changes)), "req_1", MASK)  # type: ignore[arg-type]
+        self.commands: list[Command] = []
+        self.ids: list[str] = []
+        self.handle(self.session.on_request(head("GET", path, extra=LINES), NOW, draining=False, ledger_full=False))
+
+    def handle(self, commands: Commands) -> "Story":
+        while True:
+            for command in commands:
+                self.commands.append(command)
+                if isinstance(command, Settle):
+                    self.ids.append(self.session.request_id)
+            commands = self.session.on_carried_out()
+            if not commands:
+                return self
+
+    def open(self) -> "Story":
+        self.handle(self.session.on_reserved(granted()))
+        return self.handle(self.session.on_accepted(b"HTTP/1.1 101\r\n\r\n"))
+
+    def kinds(self) -> list[type[Command]]:
+        return [type(command) for command in self.commands]
+
+    def settled(self) -> list[Settle]:
+        return [command for command in self.commands if isinstance(command, Settle)]
+
+
+def test_each_turn_is_settled_under_an_id_of_its_own_and_the_next_is_reserved() -> None:
+    story = Story().open()
+    assert story.kinds() == [Reserve, OpenUpstream, ToClient]
+    # Two turns end in one read: the second waits for its reservation.
+    story.handle(story.session.on_upstream(event(**DONE) + event(**DONE)))
+    assert story.kinds()[3:] == [ToClient, Settle, Reserve]
+    story.handle(story.session.on_reserved(granted()))
+    story.handle(story.session.on_reserved(granted()))
+    story.handle(story.session.on_client_gone())
+    assert [(found.usage, found.exact) for found in story.settled()] == [
+        (Usage(7, 3), True),
+        (Usage(7, 3), True),
+        (Usage(), True),
+    ]
+    assert story.ids == ["req_1", "req_1-2", "req_1-3"]
+    assert story.session.error_type is ErrorType.NONE
+
+
+def test_a_turn_that_is_cut_counts_as_what_was_expected_of_it() -> None:
+    story = Story().open()
+    story.handle(story.session.on_upstream(event(type="response.created", response={})))
+    story.handle(story.session.on_client_gone())
+    (settled,) = story.settled()
+    assert (settled.exact, settled.usage.output) == (False, 1024)
+    assert story.session.error_type is ErrorType.CALLER_CANCELLED
+
+
+def test_usage_that_arrives_before_its_reservation_is_settled_even_after_the_end() -> None:
+    story = Story().open()
+    story.handle(story.session.on_upstream(event(**DONE) + event(**DONE)))
+    story.handle(story.session.on_client_gone())
+    story.handle(story.session.on_reserved(granted()))
+    assert [found.usage for found in story.settled()] == [Usage(7, 3)] * 2
+
+
+def test_no_further_turn_is_given_than_the_limits_give() -> None:
+    story = Story().open()
+    story.handle(story.session.on_upstream(event(**DONE)))
+    story.handle(story.session.on_reserved(REFUSED))
+    last = story.commands[-2]
+    assert isinstance(last, ToClient)
+    assert last.last
+    assert last.data.endswith(frames.close(CloseCode.POLICY, "rate_limit_exceeded"))
+    assert story.session.stage is Stage.DONE
+
+
+def test_an_error_of_ours_never_stands_inside_a_frame_of_the_upstream() -> None:
+    story = Story().open()
+    story.handle(story.session.on_upstream(event(**DONE)[:5]))
+    story.handle(story.session.on_failed(errors.DRAIN_DEADLINE))
+    last = story.commands[-3]
+    assert isinstance(last, ToClient)
+    assert (last.data, last.last) == (b"", True)
+
+
+@pytest.mark.parametrize(
+    ("path", "lines", "status"),
+    [
+        ("/v1/realtime", LINES[:3], 400),
+        ("/v1/realtime", (*LINES[:2], (b"sec-websocket-version", b"8"), LINES[3]), 400),
+        ("/v1/chat/completions", LINES, 404),
+    ],
+)
+def test_what_is_no_handshake_is_refused(path: str, lines: tuple[tuple[bytes, bytes], ...], status: int) -> None:
+    session = Session(snapshot(), "req_1", MASK)
+    (command,) = session.on_request(head("GET", path, extra=lines), NOW, draining=False, ledger_full=False)
+    assert isinstance(command, Refuse)
+    assert command.error.status == status
+
+
+def test_the_key_in_a_protocol_is_as_good_as_the_header() -> None:
+    protocol = (b"sec-websocket-protocol", b"realtime, openai-insecure-api-key." + KEY.encode())
+    session = Session(snapshot(), "req_1", MASK)
+    commands = session.on_request(
+        head("GET", "/v1/realtime?model=m", key=None, extra=(*LINES, protocol)), NOW, draining=False, ledger_full=False
+    )
+    assert [type(command) for command in commands] == [Reserve]
+
+
+def test_a_message_of_the_responses_api_that_cannot_be_judged_goes_no_further() -> None:
+    story = Story("/v1/responses").open()
+    story.handle(story.session.on_client(frames.text(b"no json", MASK)))
+    story.handle(story.session.on_client(frames.text(b'{"type":"response.cancel"}', MASK)))
+    sent = [command.data for command in story.commands if isinstance(command, ToUpstream)]
+    assert sent == [frames.text(b'{"type":"response.cancel"}', MASK)]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["client", "upstream", "grant", "refuse", "fail", "lost"]), st.binary(max_size=40))
+    )
+)
+def test_whatever_happens_every_reservation_is_settled_once(events: list[tuple[str, bytes]]) -> None:
+    story = Story("/v1/responses").open()
+    answered = granted_count = 1
+    for kind, data in events:
+        match kind:
+            case "client":
+                story.handle(story.session.on_client(frames.text(data, MASK) if len(data) % 2 else data))
+            case "upstream":
+                story.handle(story.session.on_upstream(event(**DONE) if len(data) % 2 else data))
+            case "grant" | "refuse" if answered < story.kinds().count(Reserve):
+                answered += 1
+                granted_count += kind == "grant"
+                story.handle(story.session.on_reserved(granted() if kind == "grant" else REFUSED))
+            case "fail":
+                story.handle(story.session.on_failed(errors.DRAIN_DEADLINE))
+            case "lost":
+                story.handle(story.session.on_upstream_gone())
+            case _:
+                pass
+    story.handle(story.session.on_client_gone())
+    while answered < story.kinds().count(Reserve):
+        answered += 1
+        granted_count += 1
+        story.handle(story.session.on_reserved(granted()))
+    assert len(story.settled()) == granted_count
+    assert story.session.stage is Stage.DONE
