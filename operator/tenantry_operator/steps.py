@@ -63,7 +63,15 @@ class Steps:
 
     async def claim(self, facts: Facts) -> Facts:
         """The namespace, and our rights in it."""
-        fresh, found = await namespaces.claim(self._client, facts.meta.name, facts.meta.uid, self._platform)
+        name, uid = facts.meta.name, facts.meta.uid
+        try:
+            fresh, found = await namespaces.claim(self._client, name, uid, self._platform)
+        except Failure as failure:
+            if failure.reason is not Reason.NAMESPACE_CONFLICT or not await namespaces.adopt(self._client, name, uid):
+                raise
+            note = f"{namespace_of(name)}, which was not made for this Tenant, said that it may be taken over"
+            await self._reporter.record(facts, Reason.NAMESPACE_ADOPTED.value, note, warning=False)
+            fresh, found = await namespaces.claim(self._client, name, uid, self._platform)
         for each in found:
             self._live.put_child(each)
         if facts.status.applied is not None:

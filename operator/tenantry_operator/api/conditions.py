@@ -76,7 +76,7 @@ class Reason(StrEnum):
     )
     NAMESPACE_CONFLICT = (
         "NamespaceConflict",
-        "The namespace exists and belongs to somebody else; it is never taken over.",
+        "The namespace exists and belongs to somebody else; it is not taken over unless it says that it may be.",
     )
     OBJECT_CONFLICT = "ObjectConflict", "An object of that name belongs to another applier; it is left as it is."
     APPLY_FORBIDDEN = (
@@ -98,7 +98,8 @@ class Reason(StrEnum):
         "Each pod counts for itself, because no shared counters are configured.",
     )
 
-    # Keys.
+    # Told once, by an Event.
+    NAMESPACE_ADOPTED = "NamespaceAdopted", "A namespace that said so was taken over, with what is in it."
     KEY_ROTATED = "KeyRotated", "A new key took the place of one; the message says until when that is still good."
     KEY_EXPIRING = "KeyExpiring", "A key comes to its end within a week; the message says which and when."
     KEY_EXPIRED = "KeyExpired", "A key that the spec names is past its end and is refused."

@@ -1,4 +1,4 @@
-"""A tenant's namespace: claimed with a create-only POST, deleted only by its uid, never taken over."""
+"""A tenant's namespace: claimed with a create-only POST, deleted only by its uid, never taken over unasked."""
 
 import contextlib
 import logging
@@ -54,7 +54,8 @@ async def _reclaimed(client: Client, namespace: LiveObject, tenant: str, uid: st
         raise Failure(
             Reason.NAMESPACE_CONFLICT,
             f"namespace {meta.name} exists and was not made for this Tenant; it is left alone."
-            " Delete or rename it, or give the Tenant another name",
+            f" Delete it, give the Tenant another name, or have it taken over: kubectl annotate namespace {meta.name}"
+            f" {names.ADOPT}=true",
         )
     if names.labels(tenant).items() <= meta.labels.items() and meta.annotations.get(names.TENANT_UID) == uid:
         return namespace
@@ -66,6 +67,26 @@ def terminating(namespace: str) -> Failure:
     """What a namespace on its way out means: wait, it is no error."""
     message = f"namespace {namespace} is being deleted; it is made anew once it is gone"
     return Failure(Reason.NAMESPACE_TERMINATING, message, stalled=False, requeue=TERMINATING_POLL)
+
+
+async def adopt(client: Client, tenant: str, uid: str) -> bool:
+    """Make a namespace ours that was not made for this Tenant, if it says that it may be; whether that was so.
+
+    The consent is used up in the same write, which holds only for the version that gave it. Raises KubeError.
+    """
+    namespace = await client.find(NAMESPACES, namespace_of(tenant), into=LiveObject)
+    meta = namespace.metadata if namespace is not None else None
+    if meta is None or meta.deletion_timestamp is not None or meta.annotations.get(names.ADOPT) != "true":
+        return False
+    marks = {
+        "uid": meta.uid,
+        "resourceVersion": meta.resource_version,
+        "labels": names.labels(tenant),
+        "annotations": {names.TENANT_UID: uid, names.ADOPT: None},
+    }
+    await client.merge_patch(NAMESPACES, meta.name, {"metadata": marks}, into=Nothing)
+    log.info("namespace adopted", extra={"namespace": meta.name})
+    return True
 
 
 async def find_own(client: Client, tenant: str, uid: str) -> LiveObject | None:
@@ -114,7 +135,7 @@ async def release(client: Client, namespace: LiveObject) -> None:
     metadata: dict[str, object] = {
         "uid": namespace.metadata.uid,
         "ownerReferences": None,
-        "annotations": {names.TENANT_UID: None, names.DELETION_POLICY: None},
+        "annotations": {names.TENANT_UID: None, names.DELETION_POLICY: None, names.ADOPT: None},
         "labels": {names.MANAGED_BY: None, names.TENANT_LABEL: None, names.PART_OF: None},
     }
     try:

@@ -144,10 +144,10 @@ def assess(facts: Facts, group_kinds: frozenset[str]) -> Assessment:
     if facts.meta.deletion_timestamp is not None:
         return Assessment(state=State.DELETING, reason=Reason.DELETING, requeue=TERMINATING_POLL)
     spec = facts.spec
+    if _hands_off(facts):
+        return Assessment(state=State.SUSPENDED, reason=Reason.RECONCILE_SUSPENDED)
     if isinstance(spec, Assessment):
         return spec
-    if spec.suspend_reconcile:
-        return Assessment(state=State.SUSPENDED, reason=Reason.RECONCILE_SUSPENDED)
     missing = missing_credentials(spec, facts.credentials)
     if missing:
         return _blocked(
@@ -194,6 +194,14 @@ def failed(failure: Failure, *, drifted: bool = False) -> Assessment:
         requeue=failure.requeue,
         drifted=drifted,
     )
+
+
+def _hands_off(facts: Facts) -> bool:
+    """Whether the Tenant is suspended; what it says itself counts also when its tier cannot be read."""
+    if isinstance(facts.spec, ResolvedSpec):
+        return facts.spec.suspend_reconcile
+    suspend = facts.tenant.spec.suspend if isinstance(facts.tenant, Tenant) else None
+    return suspend is not None and bool(suspend.reconcile)
 
 
 def _on_the_way(state: State) -> Assessment:

@@ -20,6 +20,8 @@ CREDENTIALS_LABEL = f"{GROUP}/upstream-credentials"
 TENANT_UID = f"{GROUP}/tenant-uid"
 #: On a tenant's Namespace: what deleting the Tenant does to it, for when tier or spec cannot be read then.
 DELETION_POLICY = f"{GROUP}/deletion-policy"
+#: On a Namespace that a Tenant shall take over though it did not make it: "true". Used up by that.
+ADOPT = f"{GROUP}/adopt"
 #: On a key's Secret: rotation, end and former keys, by digest (plan/keys.py).
 KEY_NOTE = f"{GROUP}/key"
 #: On a running pod: a change makes the kubelet refresh the pod's volumes at once instead of within a minute.

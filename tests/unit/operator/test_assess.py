@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from tenantry_operator.api.conditions import Reason
 from tenantry_operator.api.decode import FieldError
 from tenantry_operator.api.tenant import TenantStatus
+from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.apply.kinds import GROUP_KINDS
 from tenantry_operator.plan import names
 from tenantry_operator.plan.assess import (
@@ -114,6 +115,19 @@ def test_a_blocked_tenant_is_blocked_also_when_it_is_new() -> None:
 def test_suspended_means_hands_off_even_from_drift() -> None:
     facts = settled(tenant=tenant(suspend={"reconcile": True}), children=())
     assert judge(facts).state is State.SUSPENDED
+
+
+@pytest.mark.parametrize("own_tier", [None, FieldError("spec.keys", "is odd"), tier(upstreams=[])])
+def test_suspended_means_hands_off_also_when_the_tier_is_of_no_use(own_tier: TenantTier | FieldError | None) -> None:
+    held = tenant(suspend={"reconcile": True})
+    assert judge(settled(tenant=held, tier=own_tier)).state is State.SUSPENDED
+    assert judge(settled(tenant=tenant(suspend={"reconcile": False}), tier=own_tier)).state is State.BLOCKED
+
+
+def test_a_tier_may_suspend_and_its_tenant_go_on() -> None:
+    suspending = tier(suspend={"reconcile": True})
+    assert judge(settled(tier=suspending)).state is State.SUSPENDED
+    assert judge(settled(tier=suspending, tenant=tenant(suspend={"reconcile": False}))).state is State.READY
 
 
 def test_a_dying_namespace_is_waited_for() -> None:

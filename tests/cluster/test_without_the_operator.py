@@ -1,0 +1,93 @@
+"""What docs/without-the-operator.md says works, typed as it stands there, on a cluster whose operator is gone."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from localcluster import tools
+
+from tests.cluster.kubectl import ROOT, Kubectl, rendered
+from tests.cluster.operator_process import PATIENCE, Cluster, Operators, eventually
+
+TEXT = (ROOT / "docs/without-the-operator.md").read_text()
+SECTIONS = {part.partition("\n")[0]: part for part in re.split(r"^## ", TEXT, flags=re.MULTILINE)}
+
+CUSTOMERS = {"acme": {}, "globex": {"deletionProtection": True}, "initech": {}}
+CLUSTER_WIDE = ("deletion-protection", "operator-fence", "rbac")
+
+
+def commands(section: str) -> list[str]:
+    """The commands of one section."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", SECTIONS[section], re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def test_no_command_is_left_out() -> None:
+    assert {section for section in SECTIONS if commands(section)} == {
+        "Delete a Tenant",
+        "Keep the customer, let go of the Tenant",
+        "Stop a customer at once",
+        "Remove what is left of the platform",
+    }
+
+
+@pytest.fixture
+def orphaned(control_plane_kubeconfig: Path, kubectl: Kubectl, tmp_path: Path) -> Iterator[Cluster]:
+    """Customers, and the platform's rights and policies, after the operator was killed."""
+    cluster = Cluster(control_plane_kubeconfig)
+    cluster.install()
+    cluster.tier()
+    operators = Operators(cluster.kubeconfig, tmp_path)
+    operator = operators.start(lease="short-lived").says("synced")
+    for name, spec in CUSTOMERS.items():
+        cluster.tenant(name, **spec)
+    for name in CUSTOMERS:
+        cluster.wait_for(name, "Ready", "True")
+    operator.kill()
+    for document in rendered("tenantry", *CLUSTER_WIDE):
+        assert kubectl("apply", "--server-side", "--filename", "-", manifest=document).returncode == 0
+    try:
+        yield cluster
+    finally:
+        cluster.install()  # for the tests that come after
+
+
+def test_its_commands_do_what_it_says(orphaned: Cluster, tmp_path: Path) -> None:
+    path = f"{tools.kubectl().parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "KUBECONFIG": str(orphaned.kubeconfig), "PATH": path}
+
+    def typed(section: str) -> None:
+        for command in commands(section):
+            argv = ["bash", "-euc", command]
+            done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+    def exists(kind: str, name: str) -> bool:
+        found = {"namespace": f"/api/v1/namespaces/{name}", "tenant": f"/apis/tenantry.dev/v1alpha1/tenants/{name}"}
+        return orphaned.find(found[kind]) is not None
+
+    typed("Delete a Tenant")
+    assert not exists("tenant", "acme")
+    eventually("the namespace goes with it", lambda: not exists("namespace", "tenant-acme"), patience=2 * PATIENCE)
+
+    typed("Keep the customer, let go of the Tenant")
+    assert not exists("tenant", "globex")
+
+    typed("Stop a customer at once")
+    pods = "/api/v1/namespaces/tenant-initech/pods"
+    eventually("no pods are left", lambda: not orphaned.call("GET", pods)["items"])
+
+    typed("Remove what is left of the platform")
+    assert not exists("namespace", "tenant-acme")
+    eventually("the last customer is gone", lambda: not exists("namespace", "tenant-initech"), patience=2 * PATIENCE)
+    assert orphaned.call("GET", "/api/v1/namespaces/tenant-globex")["status"]["phase"] == "Active"
+    admission = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+    left = (
+        orphaned.call("GET", admission)["items"]
+        + orphaned.call("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles")["items"]
+    )
+    assert not [each["metadata"]["name"] for each in left if each["metadata"]["name"].startswith("tenantry")]
+    orphaned.delete("/api/v1/namespaces/tenant-globex")
