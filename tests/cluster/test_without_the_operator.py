@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from localcluster import tools
+from localcluster.controlplane import ControlPlane
 
-from tests.cluster.kubectl import ROOT, Kubectl, rendered
+from tests.cluster.kubectl import ROOT, kubectl_for, rendered
 from tests.cluster.operator_process import PATIENCE, Cluster, Operators, eventually
 
 TEXT = (ROOT / "docs/without-the-operator.md").read_text()
@@ -35,24 +36,28 @@ def test_no_command_is_left_out() -> None:
 
 
 @pytest.fixture
-def orphaned(control_plane_kubeconfig: Path, kubectl: Kubectl, tmp_path: Path) -> Iterator[Cluster]:
-    """Customers, and the platform's rights and policies, after the operator was killed."""
-    cluster = Cluster(control_plane_kubeconfig)
-    cluster.install()
-    cluster.tier()
-    operators = Operators(cluster.kubeconfig, tmp_path)
-    operator = operators.start(lease="short-lived").says("synced")
-    for name, spec in CUSTOMERS.items():
-        cluster.tenant(name, **spec)
-    for name in CUSTOMERS:
-        cluster.wait_for(name, "Ready", "True")
-    operator.kill()
-    for document in rendered("tenantry", *CLUSTER_WIDE):
-        assert kubectl("apply", "--server-side", "--filename", "-", manifest=document).returncode == 0
-    try:
+def orphaned(tmp_path: Path) -> Iterator[Cluster]:
+    """Customers, and the platform's rights and policies, after the operator was killed.
+
+    On a control plane of its own: the end of it all is that definitions and rights are gone.
+    """
+    with ControlPlane(tmp_path / "control-plane", nodes=5) as running:
+        cluster, kubectl = Cluster(running.kubeconfig), kubectl_for(running.kubeconfig)
+        cluster.install()
+        cluster.tier()
+        operators = Operators(cluster.kubeconfig, tmp_path)
+        try:
+            operator = operators.start().says("synced")
+            for name, spec in CUSTOMERS.items():
+                cluster.tenant(name, **spec)
+            for name in CUSTOMERS:
+                cluster.wait_for(name, "Ready", "True")
+            operator.kill()
+        finally:
+            operators.end()
+        for document in rendered("tenantry", *CLUSTER_WIDE):
+            assert kubectl("apply", "--server-side", "--filename", "-", manifest=document).returncode == 0
         yield cluster
-    finally:
-        cluster.install()  # for the tests that come after
 
 
 def test_its_commands_do_what_it_says(orphaned: Cluster, tmp_path: Path) -> None:
@@ -90,4 +95,3 @@ def test_its_commands_do_what_it_says(orphaned: Cluster, tmp_path: Path) -> None
         + orphaned.call("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles")["items"]
     )
     assert not [each["metadata"]["name"] for each in left if each["metadata"]["name"].startswith("tenantry")]
-    orphaned.delete("/api/v1/namespaces/tenant-globex")

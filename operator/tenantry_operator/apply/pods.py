@@ -22,7 +22,9 @@ class _Pod(msgspec.Struct, frozen=True):
 
 
 async def refresh(client: Client, namespace: str, tenant: str, annotations: Mapping[str, str]) -> int:
-    """Put the annotations on the tenant's running pods that lack them; gives how many were written.
+    """Put the annotations on the tenant's pods that lack them; gives how many were written.
+
+    Also on those that only just start: they may have mounted what was there a moment ago.
 
     Any change to a pod makes its kubelet sync it now, which refreshes ConfigMap and Secret volumes in some 0.1 s;
     left alone it takes a minute. So this comes after both are written. Killed before it: the digest is not yet in
@@ -32,7 +34,7 @@ async def refresh(client: Client, namespace: str, tenant: str, annotations: Mapp
     stale = [
         pod.metadata.name
         for pod in found
-        if pod.status.phase == "Running" and not annotations.items() <= pod.metadata.annotations.items()
+        if pod.status.phase in ("Pending", "Running") and not annotations.items() <= pod.metadata.annotations.items()
     ]
     await asyncio.gather(*(_annotate(client, namespace, name, annotations) for name in stale))
     return len(stale)
