@@ -12,19 +12,21 @@ import pytest
 
 from tests.cluster.cluster import TENANTS, Cluster, eventually
 from tests.cluster.installation import Installation
-from tests.cluster.operator_process import Operator, Operators
+from tests.cluster.operator_process import Operators
 
 
 @pytest.fixture(scope="module")
 def pair(
     cluster: Cluster, installation: Installation, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[Operator]]:
+) -> Iterator[Operators]:
     """Two operators that both work: each has a Lease of its own, so that nothing keeps one from writing."""
     cluster.tier()
     operators = Operators(installation.operator, tmp_path_factory.mktemp("pair"))
     running = [operators.start(lease=f"racer-{number}") for number in range(2)]
     try:
-        yield [operator.says("synced") for operator in running]
+        for operator in running:
+            operator.says("synced")
+        yield operators
         cluster.empty()
     finally:
         operators.end()
@@ -66,9 +68,7 @@ def told(cluster: Cluster, name: str, reason: str) -> list[str]:
     return [each["note"] for each in listed if each["regarding"]["name"] == name and each["reason"] == reason]
 
 
-def test_two_operators_at_once_issue_one_key_for_each_rotation(
-    cluster: Cluster, pair: list[Operator], name: str
-) -> None:
+def test_two_operators_at_once_issue_one_key_for_each_rotation(cluster: Cluster, pair: Operators, name: str) -> None:
     cluster.tenant(name)
     cluster.wait_for(name, "Ready", "True")
     shown = [held(cluster, name)[0]]
@@ -82,12 +82,16 @@ def test_two_operators_at_once_issue_one_key_for_each_rotation(
     assert key == shown[-1]
     assert sorted(each["id"] for each in note["former"]) == sorted(key_id(each) for each in shown[:-1])
     assert len(told(cluster, name, "KeyRotated")) == 5
-    for operator in pair:
+    late = pair.start(lease="racer-late").says("synced")
+    time.sleep(2)
+    assert late.writes() == 0, "one that is started anew finds all keys as they should be"
+    assert late.stop() == 0
+    for operator in pair.started:
         log = operator.log.read_text()
         assert not [each for each in shown if each.split("_", 2)[2] in log]
 
 
-def test_a_former_key_is_forgotten_when_its_grace_ends(cluster: Cluster, pair: list[Operator], name: str) -> None:
+def test_a_former_key_is_forgotten_when_its_grace_ends(cluster: Cluster, pair: Operators, name: str) -> None:
     spec = {"name": "default", "gracePeriod": "6s"}
     cluster.tenant(name, keys=[spec])
     cluster.wait_for(name, "Ready", "True")
@@ -108,7 +112,7 @@ def test_a_former_key_is_forgotten_when_its_grace_ends(cluster: Cluster, pair: l
 
 
 def test_without_grace_a_rotation_revokes_at_once_and_a_shorter_grace_ends_what_there_is(
-    cluster: Cluster, pair: list[Operator], name: str
+    cluster: Cluster, pair: Operators, name: str
 ) -> None:
     cluster.tenant(name)
     cluster.wait_for(name, "Ready", "True")
@@ -123,7 +127,7 @@ def test_without_grace_a_rotation_revokes_at_once_and_a_shorter_grace_ends_what_
     eventually("it alone is good", lambda: [key["id"] for key in cluster.policy(name)["keys"]] == [current])
 
 
-def test_a_key_that_ends_soon_is_reported_and_so_is_its_end(cluster: Cluster, pair: list[Operator], name: str) -> None:
+def test_a_key_that_ends_soon_is_reported_and_so_is_its_end(cluster: Cluster, pair: Operators, name: str) -> None:
     end = (datetime.now(UTC) + timedelta(seconds=8)).isoformat(timespec="seconds")
     cluster.tenant(name, keys=[{"name": "default", "expiresAt": end}])
     cluster.wait_for(name, "Ready", "True")
