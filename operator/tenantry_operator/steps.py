@@ -83,9 +83,10 @@ class Steps:
         """The keys: read, made, or replaced."""
         assert isinstance(facts.spec, ResolvedSpec)
         issues = await keys.ensure(self._client, facts.meta.name, facts.spec.keys, fresh=facts.fresh, now=facts.now)
-        for key, replaced in issues:
+        for key, replaced, tampered in issues:
             if replaced is not None:
-                await self._reporter.record(facts, Reason.KEY_ROTATED.value, replacement(key, replaced), warning=False)
+                note = replacement(key, replaced, tampered=tampered)
+                await self._reporter.record(facts, Reason.KEY_ROTATED.value, note, warning=tampered)
         return self._lookout.keyed(facts, tuple(issue.key for issue in issues))
 
     async def put_back(self, facts: Facts) -> Facts:

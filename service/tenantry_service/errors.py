@@ -87,7 +87,7 @@ MISSING_KEY = ApiError(
 WRONG_KEY = ApiError(
     status=401,
     error_type=ErrorType.CALLER_UNAUTHENTICATED,
-    message="Incorrect API key provided. Check that it is complete and belongs to this endpoint.",
+    message="Incorrect API key provided. Check that it is complete, for this endpoint and not replaced meanwhile.",
     code="invalid_api_key",
 )
 EXPIRED_KEY = ApiError(

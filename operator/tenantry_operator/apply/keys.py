@@ -29,7 +29,7 @@ from tenantry_operator.kube.client import Client, Nothing
 from tenantry_operator.kube.resources import SECRETS
 from tenantry_operator.plan import names, objects
 from tenantry_operator.plan.assess import Failure
-from tenantry_operator.plan.keys import IssuedKey, kept, noted, recalled, replacement_due, rotated
+from tenantry_operator.plan.keys import IssuedKey, is_tampered, kept, noted, recalled, rotated, rotation_due
 from tenantry_operator.plan.observed import LiveMeta, LiveObject
 
 log = logging.getLogger(__name__)
@@ -50,10 +50,11 @@ class _Secret(msgspec.Struct, frozen=True):
 
 
 class Issue(NamedTuple):
-    """A key as it is now, and the one whose place it took in this very run."""
+    """A key as it is now, the one whose place it took in this very run, and whether somebody had tampered with that."""
 
     key: IssuedKey
     replaced: IssuedKey | None = None
+    tampered: bool = False
 
 
 def new_key() -> str:
@@ -116,7 +117,8 @@ async def _settle(client: Client, tenant: str, wanted: ResolvedKey, found: _Secr
     """Write what is to change, if anything, over the version that was read. Raises Conflict when it has changed."""
     key, shown = _record(wanted, found, tenant)
     after, text, read = kept(key, wanted, now), None, found.metadata
-    due = replacement_due(key, wanted, shown)
+    tampered = is_tampered(key, shown)
+    due = tampered or rotation_due(key, wanted)
     if due:
         text = new_key()
         after = rotated(key, wanted, *_known(text), now)
@@ -126,7 +128,7 @@ async def _settle(client: Client, tenant: str, wanted: ResolvedKey, found: _Secr
     await client.merge_patch(SECRETS, read.name, change, namespace=namespace_of(tenant), into=Nothing)
     if due:
         log.info("key replaced", extra={"key": wanted.name, "key_id": after.id, "former_key_id": key.id})
-    return Issue(after, replaced=key if due else None)
+    return Issue(after, replaced=key if due else None, tampered=tampered)
 
 
 def _known(text: str) -> tuple[str, str]:

@@ -68,7 +68,7 @@ def noted(key: IssuedKey) -> str:
 def recalled(name: str, shown: tuple[str, str] | None, text: str | None, wanted: ResolvedKey) -> IssuedKey | None:
     """The record of a key whose Secret shows a key of this id and digest (None: nothing that is one) and this note.
 
-    The note says which key was issued, whatever the Secret shows: see ``replacement_due``. A note that is missing or
+    The note says which key was issued, whatever the Secret shows: see ``is_tampered``. A note that is missing or
     that nobody can read counts as "just issued": what is shown goes on, and former keys, which nothing vouches for any
     more, are refused. None when there is neither.
     """
@@ -88,12 +88,12 @@ def recalled(name: str, shown: tuple[str, str] | None, text: str | None, wanted:
     )
 
 
-def replacement_due(key: IssuedKey, wanted: ResolvedKey, shown: tuple[str, str] | None) -> bool:
-    """Whether a new key has to be issued: by the spec, or because the Secret shows another one than was issued.
+def is_tampered(key: IssuedKey, shown: tuple[str, str] | None) -> bool:
+    """Whether the Secret shows another key than was issued, which then has to be replaced.
 
     Who can write to a Secret must not be able to choose a key; and what was overwritten nobody can read again.
     """
-    return rotation_due(key, wanted) or shown != (key.id, key.sha256)
+    return shown != (key.id, key.sha256)
 
 
 def rotation_due(key: IssuedKey, wanted: ResolvedKey) -> bool:
@@ -155,8 +155,9 @@ def expiring(keys: Sequence[IssuedKey], now: datetime) -> list[IssuedKey]:
     return [key for key in keys if key.expires_at is not None and timedelta() < key.expires_at - now <= NOTICE]
 
 
-def replacement(key: IssuedKey, replaced: IssuedKey) -> str:
-    """What to tell people of a rotation: ids, which are no secrets, and until when both are good."""
+def replacement(key: IssuedKey, replaced: IssuedKey, *, tampered: bool) -> str:
+    """What to tell people of a new key: ids, which are no secrets, and until when both are good."""
     until = next((each.until for each in key.former if each.id == replaced.id), None)
     fate = "is refused from now on" if until is None else f"is good until {until:%Y-%m-%dT%H:%M:%SZ}"
-    return f"Key {key.name}: tn_{key.id} takes the place of tn_{replaced.id}, which {fate}"
+    cause = "somebody had changed its Secret; " if tampered else ""
+    return f"Key {key.name}: {cause}tn_{key.id} takes the place of tn_{replaced.id}, which {fate}"

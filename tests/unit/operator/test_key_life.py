@@ -115,10 +115,12 @@ def test_a_former_key_does_not_outlive_its_own_end() -> None:
 
 def test_people_are_told_ids_and_ends_but_no_digest() -> None:
     new = after(KEY, wanted(1, HOUR), NOW)
-    assert replacement(new, KEY) == (
+    assert replacement(new, KEY, tampered=False) == (
         f"Key default: tn_{new.id} takes the place of tn_{KEY.id}, which is good until 2026-01-02T04:04:05Z"
     )
-    assert replacement(after(KEY, wanted(1, timedelta()), NOW), KEY).endswith("which is refused from now on")
+    at_once = replacement(after(KEY, wanted(1, timedelta()), NOW), KEY, tampered=True)
+    assert "somebody had changed its Secret" in at_once
+    assert at_once.endswith("which is refused from now on")
 
 
 MOMENTS = st.datetimes(timezones=st.just(UTC))

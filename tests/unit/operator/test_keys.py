@@ -133,6 +133,7 @@ async def test_a_rotation_replaces_the_key_and_notes_the_former_in_one_write() -
     current = secrets.content("key-default")
     assert current != former
     assert second.replaced == first.key
+    assert not second.tampered
     assert (second.key.id, second.key.sha256) == keys.digest_of(current)
     assert [(each.id, each.until) for each in second.key.former] == [(first.key.id, NOW + timedelta(hours=1))]
     note = secrets.stored["key-default"]["metadata"]["annotations"][names.KEY_NOTE]
@@ -204,6 +205,7 @@ async def test_a_key_that_somebody_wrote_into_the_secret_never_opens_the_door(va
         secrets.stored["key-default"]["data"] = _encoded({names.SECRET_FIELD: value})
         (issue,) = await ensure(client, wanted(rotation=1))
     assert issue.replaced == first.key
+    assert issue.tampered
     assert issue.key.rotation == 2
     assert (issue.key.id, issue.key.sha256) == keys.digest_of(secrets.content("key-default"))
     assert [each.id for each in issue.key.former] == [first.key.id]
