@@ -56,6 +56,7 @@ class StepLog:
 
     def __init__(self, path: Path, stopping: threading.Event | None = None) -> None:
         self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
         self._file: IO[bytes] = path.open("wb", buffering=0)
         self._stopping = stopping or threading.Event()
         self._note = ""
