@@ -16,9 +16,7 @@ from tests.cluster.operator_process import Operators
 
 
 @pytest.fixture(scope="module")
-def pair(
-    cluster: Cluster, installation: Installation, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Operators]:
+def pair(cluster: Cluster, installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operators]:
     """Two operators that both work: each has a Lease of its own, so that nothing keeps one from writing."""
     cluster.tier()
     operators = Operators(installation.operator, tmp_path_factory.mktemp("pair"))

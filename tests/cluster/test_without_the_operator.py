@@ -10,14 +10,15 @@ import pytest
 from localcluster import tools
 from localcluster.controlplane import ControlPlane
 
-from tests.cluster.kubectl import ROOT, kubectl_for, rendered
-from tests.cluster.operator_process import TENANTS, Cluster, Operators, eventually
+from tests.cluster.cluster import TENANTS, Cluster, eventually
+from tests.cluster.installation import install
+from tests.cluster.kubectl import ROOT
+from tests.cluster.operator_process import Operators
 
 TEXT = (ROOT / "docs/without-the-operator.md").read_text()
 SECTIONS = {part.partition("\n")[0]: part for part in re.split(r"^## ", TEXT, flags=re.MULTILINE)}
 
 CUSTOMERS = {"acme": {}, "globex": {"deletionProtection": True}, "initech": {}}
-CLUSTER_WIDE = ("deletion-protection", "operator-fence", "rbac")
 
 
 def commands(section: str) -> list[str]:
@@ -42,10 +43,10 @@ def orphaned(tmp_path: Path) -> Iterator[Cluster]:
     On a control plane of its own: the end of it all is that definitions and rights are gone.
     """
     with ControlPlane(tmp_path / "control-plane", nodes=5) as running:
-        cluster, kubectl = Cluster(running.kubeconfig), kubectl_for(running.kubeconfig)
-        cluster.install()
+        platform = install(Cluster(running.kubeconfig), tmp_path)
+        cluster = platform.cluster
         cluster.tier()
-        operators = Operators(cluster.kubeconfig, tmp_path)
+        operators = Operators(platform.operator, tmp_path)
         try:
             operator = operators.start().says("synced")
             for name, spec in CUSTOMERS.items():
@@ -55,8 +56,6 @@ def orphaned(tmp_path: Path) -> Iterator[Cluster]:
             operator.kill()
         finally:
             operators.end()
-        for document in rendered("tenantry", *CLUSTER_WIDE):
-            assert kubectl("apply", "--server-side", "--filename", "-", manifest=document).returncode == 0
         yield cluster
 
 
