@@ -10,10 +10,11 @@ RUN := $(VENV)/bin
 LOCALCLUSTER := PYTHONPATH=kind $(PYTHON) -m localcluster
 PLATFORM ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 UV_VERSION := 0.13.8
 
 .PHONY: help demo demo-down test test-unit test-component test-cluster test-e2e check format lock crds \
-        cluster-up cluster-down cluster-status images render-helper tools bench bench-proxy bench-render clean
+        cluster-up cluster-down cluster-status images render-helper tools bench bench-proxy bench-render bench-operator soak clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,13 +75,19 @@ render-helper: ## Build the chart renderer for this machine
 tools: ## Build kind, helm, kubectl and kwok, and print where they are
 	@$(LOCALCLUSTER) tools
 
-bench: bench-proxy bench-render ## Every benchmark; each ends with one line of JSON
+bench: bench-proxy bench-render bench-operator ## Every benchmark; each ends with one line of JSON
 
 bench-proxy: $(VENV)/ready ## The service against a direct connection
 	@$(RUN)/python -m tests.bench.proxy
 
 bench-render: $(VENV)/ready render-helper ## Rendering a tenant's chart
 	@$(RUN)/python -m tests.bench.render
+
+bench-operator: $(VENV)/ready render-helper ## The operator with 1,000 tenants against a bare client (BENCH_ARGS=--help)
+	@$(RUN)/python -m tests.bench.operator $(BENCH_ARGS)
+
+soak: $(VENV)/ready render-helper ## Ten minutes after convergence: not a single write
+	@$(RUN)/python -m tests.bench.operator --tenants 50 --no-bare --samples 0 --quiet 600 $(BENCH_ARGS)
 
 clean: cluster-down ## Also remove the virtual environment and build results
 	@rm -rf $(VENV) dist

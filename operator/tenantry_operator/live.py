@@ -140,11 +140,11 @@ class Live:
         mine[fresh.ref] = fresh
         return known is None or not known.same_as(fresh)
 
-    def drop_child(self, tenant: str, ref: Ref, uid: str) -> bool:
-        """The object with this uid is gone, or has lost its label."""
+    def drop_child(self, tenant: str, ref: Ref, uid: str, *, as_of: int | None = None) -> bool:
+        """The object with this uid is gone, or has lost its label; ``as_of`` that version: we may have put it back."""
         mine = self._children.get(tenant, {})
         known = mine.get(ref)
-        if known is None or known.uid != uid:
+        if known is None or known.uid != uid or (as_of is not None and known.version > as_of):
             return False
         del mine[ref]
         if not mine:

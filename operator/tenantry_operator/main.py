@@ -15,10 +15,12 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 
 from tenantry_operator import logs, maintenance, metrics, probes
+from tenantry_operator.children import ChildWatches
 from tenantry_operator.kube import config, errors
 from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.events import Recorder
 from tenantry_operator.kube.lease import Lease, LeaseLost
+from tenantry_operator.kube.transport import WRITES_IN_FLIGHT
 from tenantry_operator.live import Live
 from tenantry_operator.plan import names
 from tenantry_operator.plan.desired import Platform, split_image
@@ -56,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     add("--listen", default="0.0.0.0", help="address of /healthz, /readyz and /metrics (%(default)s)")  # noqa: S104
     add("--port", type=int, default=8081, help="port of the same; 0 takes a free one and logs it (%(default)s)")
     add("--workers", type=int, default=16, help="tenants worked on at a time (%(default)s)")
+    add("--writes-in-flight", type=int, default=WRITES_IN_FLIGHT, help="to the API server at a time (%(default)s)")
     add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     mode = options.add_mutually_exclusive_group()
     mode.add_argument(
@@ -95,7 +98,13 @@ async def _run(arguments: argparse.Namespace) -> int:
             )
             return 0
         lease = Lease(plain, namespace=arguments.namespace, name=arguments.lease_name, identity=identity)
-        client = Client(access, manager=names.FIELD_MANAGER, observe=metrics.observe_call, may_write=lease.holds)
+        client = Client(
+            access,
+            manager=names.FIELD_MANAGER,
+            observe=metrics.observe_call,
+            may_write=lease.holds,
+            writes_in_flight=arguments.writes_in_flight,
+        )
         async with client:
             return await _operate(arguments, access, client, lease)
 
@@ -144,8 +153,9 @@ async def _lead(
     recorder = Recorder(client, controller="tenantry.dev/operator", instance=lease.identity)
     reconciler = Reconciler(client=client, live=live, renderer=renderer, recorder=recorder, platform=platform)
     queue = WorkQueue(reconciler.reconcile, workers=arguments.workers, unforeseen=reconciler.unforeseen)
-    intake = Intake(live, queue)
-    vitals.leading, vitals.oldest_wait, vitals.watch_age = True, queue.oldest_wait, intake.age
+    intake, children = Intake(live, queue), ChildWatches(client, live, queue)
+    vitals.leading, vitals.oldest_wait = True, queue.oldest_wait
+    vitals.watch_age = lambda: max(intake.age(), children.age())
     metrics.LEADING.set(1)
 
     def notify(tenant: str, lane: Lane, pause: float) -> None:
@@ -158,10 +168,12 @@ async def _lead(
     intake.relisted = resync.soon
 
     async def read_and_work() -> None:
-        await resync.everything()  # before anybody is judged: what is not read yet would look like drift
-        vitals.synced = True
-        log.info("synced", extra={"tenants": len(live.tenants)})
         async with asyncio.TaskGroup() as group:
+            group.create_task(children.run())
+            # Before anybody is judged: what is not read yet would look like drift.
+            await asyncio.gather(children.synced(), resync.everything())
+            vitals.synced = True
+            log.info("synced", extra={"tenants": len(live.tenants)})
             group.create_task(queue.run())
             group.create_task(resync.forever())
             group.create_task(

@@ -61,7 +61,10 @@ WATCH_EVENTS = Counter(
     registry=REGISTRY,
 )
 WATCH_AGE_SECONDS = Gauge(
-    "tenantry_watch_age_seconds", "Time since anything arrived from the watches.", registry=REGISTRY
+    "tenantry_watch_age_seconds",
+    "Time since a watch of this kind was last heard of, bookmarks included (Lease: all that Kopf watches).",
+    ["kind"],
+    registry=REGISTRY,
 )
 
 

@@ -1,4 +1,4 @@
-"""Complete lists, read into ``Live``: before the first reconcile, and now and then against what watches may miss.
+"""Complete lists of what people write, read into ``Live``: at the start, and now and then against what watches miss.
 
 A watch that was cut off and starts from a new list does not tell what went away in between; a list does. So a missed
 event costs at most a period, whatever the reason. All of it is reads, and what has not changed wakes nobody.
@@ -8,22 +8,19 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from typing import TypeVar
 
 import msgspec
 
-from tenantry_operator.apply.kinds import TENANTS, TIERS, WATCHED
+from tenantry_operator.apply.kinds import TENANTS, TIERS
 from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.errors import KubeError
-from tenantry_operator.kube.resources import DEPLOYMENTS, SECRETS, Resource
+from tenantry_operator.kube.resources import SECRETS
 from tenantry_operator.live import Credential, Live, read_tenant
 from tenantry_operator.plan import names
-from tenantry_operator.plan.observed import Child, LiveDeployment, LiveMeta, LiveObject, child, version
+from tenantry_operator.plan.observed import LiveMeta, version
 from tenantry_operator.queue import Lane
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 #: Seconds between two complete lists, each ± 20 % so that two operators of two clusters do not beat in time.
 PERIOD = 600.0
@@ -63,8 +60,8 @@ class Resync:
         self._wanted.set()
 
     async def everything(self) -> None:
-        """Read all kinds, children first: a Tenant must not be judged by children that are not read yet."""
-        await asyncio.gather(*(self._children(resource) for resource in WATCHED), self._tiers(), self._credentials())
+        """Read all of them, Tenants last: none must be judged by a tier that is not read yet."""
+        await asyncio.gather(self._tiers(), self._credentials())
         await self._tenants()
 
     async def forever(self) -> None:
@@ -96,16 +93,6 @@ class Resync:
         """Each tenant is looked at now and then even if nothing was news: for what is neither watched nor listed."""
         for name in self._live.tenants:
             self._notify(name, Lane.RESYNC, random.uniform(0, SPREAD))  # noqa: S311
-
-    async def _children(self, resource: Resource) -> None:
-        into: type[LiveObject | LiveDeployment] = LiveDeployment if resource is DEPLOYMENTS else LiveObject
-        found: list[Child] = []
-        as_of = 0
-        async for page in self._client.pages(resource, labels=names.MANAGED_SELECTOR, into=into):
-            found += [child(resource.group_kind, live) for live in page.items]
-            as_of = version(page.metadata.resource_version)
-        for tenant in self._live.replace_kind(resource.group_kind, found, as_of):
-            self._notify(tenant, Lane.PROGRESS, 0.0)
 
     async def _tiers(self) -> None:
         present, as_of = set(), 0

@@ -1,4 +1,4 @@
-"""Watch events in, keys out. The only file that knows Kopf, and it knows nothing of what a tenant is.
+"""What people write: Tenants, tiers, credentials. The only file that knows Kopf, and it knows nothing of a tenant.
 
 Kopf keeps the streams alive (reconnects, bookmarks, expired versions); its handlers here put what they are given into
 ``Live`` and, if that was news, the tenant's name into the queue. They never fail, wait or write, so its ordering,
@@ -17,13 +17,13 @@ import kopf
 import msgspec
 
 from tenantry_operator import metrics
-from tenantry_operator.api.meta import NAMESPACE_PREFIX
-from tenantry_operator.apply.kinds import TENANTS, TIERS, WATCHED
+from tenantry_operator.api.decode import decode_meta
+from tenantry_operator.apply.kinds import TENANTS, TIERS
 from tenantry_operator.kube.config import Access
-from tenantry_operator.kube.resources import DEPLOYMENTS, LEASES, NAMESPACES, SECRETS, Resource
+from tenantry_operator.kube.resources import LEASES, SECRETS, Resource
 from tenantry_operator.live import Live, read_tenant
 from tenantry_operator.plan import names
-from tenantry_operator.plan.observed import LiveDeployment, LiveObject, child, version
+from tenantry_operator.plan.observed import version
 from tenantry_operator.queue import Lane, WorkQueue
 from tenantry_operator.resync import CredentialSecret
 
@@ -44,7 +44,7 @@ class Intake:
 
     def __post_init__(self) -> None:
         self._last = self.clock()
-        metrics.WATCH_AGE_SECONDS.set_function(self.age)
+        metrics.WATCH_AGE_SECONDS.labels(LEASES.kind).set_function(self.age)
 
     def age(self) -> float:
         """Seconds since the last event. Our own Lease is watched too and renewed every 2 s: silence means deafness."""
@@ -72,7 +72,7 @@ class Intake:
 
     def tier(self, gone: bool, raw: Raw) -> bool:
         """A TenantTier: news for every Tenant that names it."""
-        meta = msgspec.convert(raw, LiveObject).metadata
+        meta = decode_meta(raw)
         name = meta.name
         news = (
             self.live.drop_tier(name, version(meta.resource_version)) if gone else self.live.put_tier(raw) is not None
@@ -87,24 +87,6 @@ class Intake:
         news = self.live.drop_credential(facts.name, facts.version) if gone else self.live.put_credential(facts)
         if news:
             self._fan_out(self.live.tenants_using(facts.name))
-        return news
-
-    def child(self, resource: Resource, gone: bool, raw: Raw) -> bool:
-        """A managed object: news for its Tenant."""
-        live: LiveObject | LiveDeployment
-        live = msgspec.convert(raw, LiveDeployment) if resource is DEPLOYMENTS else msgspec.convert(raw, LiveObject)
-        seen = child(resource.group_kind, live)
-        if not seen.at_home:  # labelled as somebody else's, or relabelled: then its real tenant has lost it
-            place = seen.ref.namespace or seen.ref.name
-            seen = msgspec.structs.replace(seen, tenant=place.removeprefix(NAMESPACE_PREFIX))
-            gone = True
-        news = self.live.drop_child(seen.tenant, seen.ref, seen.uid) if gone else self.live.put_child(seen)
-        if news:
-            owner = self.live.tenants.get(seen.tenant)
-            if owner is None or owner.meta.deletion_timestamp is None:
-                self.queue.add(seen.tenant, Lane.PROGRESS)
-            elif resource in (NAMESPACES, DEPLOYMENTS):  # what else goes on the way out is of no interest
-                self.queue.add(seen.tenant, Lane.DELETION)
         return news
 
     def heard(self, kind: str, news: bool, *, listed: bool) -> None:
@@ -177,10 +159,6 @@ async def watch(
     _login(cluster, access)
     _subscribe(cluster, TENANTS, intake, intake.tenant)
     _subscribe(cluster, TIERS, intake, intake.tier)
-    for resource in WATCHED:
-        selectors = cluster_settings.watching.label_selectors
-        selectors[resource.group, resource.version, resource.plural] = names.MANAGED_SELECTOR
-        _subscribe(cluster, resource, intake, _of_kind(intake, resource))
 
     platform, platform_settings = kopf.OperatorRegistry(), settings()
     _login(platform, access)
@@ -204,7 +182,3 @@ async def watch(
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _of_kind(intake: Intake, resource: Resource) -> Callable[[bool, Raw], bool]:
-    return lambda gone, raw: intake.child(resource, gone, raw)

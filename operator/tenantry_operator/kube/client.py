@@ -1,39 +1,30 @@
-"""Requests to the API server: typed in, typed out, bounded, and counted.
+"""Requests to the API server: typed in, typed out.
 
 Bodies are plain mappings or msgspec Structs; answers are decoded straight into the Struct that the caller names,
-which lists only the fields that it uses. Every call has a time limit; writes in flight are capped, so that a cold
-start of thousands of tenants queues here and not in the API server's fair queues; a 429 is waited out as told.
-Nothing else is retried: the caller is level-triggered and its queue knows when to come back.
+which lists only the fields that it uses. How they travel is ``transport``'s.
 """
 
-import asyncio
+import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
-import aiohttp
 import msgspec
 
 from tenantry_operator.kube import errors
 from tenantry_operator.kube.config import Access
 from tenantry_operator.kube.resources import Resource
+from tenantry_operator.kube.transport import REQUEST_TIMEOUT, WRITES_IN_FLIGHT, CallObserver, Transport, unobserved
 
 T = TypeVar("T")
-
-#: Seconds for one request. The API server's own limit is 60; what takes half of that is worth a fresh try.
-REQUEST_TIMEOUT = 30.0
-CONNECT_TIMEOUT = 5.0
-
-#: Writes in flight. One API server in EKS gives `workload-low` 245 seats, shared by all service accounts; a seat
-#: serves ~50 writes/s, so 32 are ~1,600 writes/s: more than two cores of API server can do.
-WRITES_IN_FLIGHT = 32
-READS_IN_FLIGHT = 64
-
-#: How often one request waits out a 429 before the error goes to the caller.
-THROTTLED_TRIES = 5
+V = TypeVar("V", bound="Versioned")
 
 #: Objects for each page of a list: the size that client-go and Kopf use.
 PAGE = 500
+
+#: Seconds until the server is to end a watch, drawn anew for each: client-go's 5-10 minutes.
+WATCH_SECONDS = (300, 600)
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -60,54 +51,70 @@ class Nothing(msgspec.Struct):
     """For answers that the caller does not look at."""
 
 
-class CallObserver(Protocol):
-    """Is told of every request: HTTP verb, kind, status code (0 for no answer) and seconds."""
+class _Meta(Protocol):
+    @property
+    def resource_version(self) -> str: ...
 
-    def __call__(self, verb: str, kind: str, code: int, seconds: float) -> None: ...
+
+class Versioned(Protocol):
+    """An object whose version can be read."""
+
+    @property
+    def metadata(self) -> _Meta: ...
 
 
-def _unobserved(verb: str, kind: str, code: int, seconds: float) -> None:
-    return None
+@dataclass(frozen=True, slots=True)
+class WatchEvent(Generic[V]):
+    """An object as it is now, or as it was when it went; or (``object`` None) that nothing happened up to a version."""
+
+    gone: bool
+    object: V | None
+    version: str
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    type: str
+    object: msgspec.Raw
+
+
+class _Marked(msgspec.Struct, frozen=True):
+    metadata: ListMeta
+
+
+class _Code(msgspec.Struct, frozen=True):
+    code: int = 500
 
 
 class Client:
-    """One API server. Use as an async context manager.
-
-    ``may_write`` is asked right before each write; False raises ``WritesForbidden``. It fences a leader
-    that lost its Lease while it was not running (a stopped process, a blocked loop).
-    """
+    """One API server. Use as an async context manager. ``may_write`` and limits: see ``transport``."""
 
     def __init__(
         self,
         access: Access,
         *,
         manager: str,
-        observe: CallObserver = _unobserved,
+        observe: CallObserver = unobserved,
         may_write: Callable[[], bool] = lambda: True,
         writes_in_flight: int = WRITES_IN_FLIGHT,
         request_timeout: float = REQUEST_TIMEOUT,
     ) -> None:
-        self.access = access
         self.manager = manager
-        self._observe = observe
-        self.may_write = may_write
-        self._writes = asyncio.Semaphore(writes_in_flight)
-        self._reads = asyncio.Semaphore(READS_IN_FLIGHT)
-        self._timeout = aiohttp.ClientTimeout(total=request_timeout, sock_connect=CONNECT_TIMEOUT)
-        self._session: aiohttp.ClientSession | None = None
+        self._transport = Transport(
+            access,
+            observe=observe,
+            may_write=may_write,
+            writes_in_flight=writes_in_flight,
+            request_timeout=request_timeout,
+        )
 
     async def __aenter__(self) -> Self:
-        # No connection limit here: the semaphores are the limit, and a read must not wait behind the writes.
-        connector = aiohttp.TCPConnector(ssl=self.access.tls(), limit=0)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
+        await self._transport.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._transport.__aexit__(kind, error, trace)
 
     # Reads
 
@@ -239,7 +246,34 @@ class Client:
             body["preconditions"] = preconditions
         await self._call("DELETE", resource, resource.path(namespace=namespace, name=name), body=body, into=Nothing)
 
-    # The one way out of the process
+    # Streams
+
+    async def watch(
+        self, resource: Resource, *, labels: str = "", since: str, into: type[V], silence: float
+    ) -> AsyncIterator[WatchEvent[V]]:
+        """What happens to a kind from version ``since`` on, until the server ends the stream (some minutes).
+
+        Bookmarks, which the server sends once a minute when nothing happens, carry the version only. Raises Gone when
+        ``since`` is too old, and Unreachable when nothing at all is heard for ``silence`` seconds.
+        https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
+        """
+        query = {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": since}
+        query["timeoutSeconds"] = str(random.randint(*WATCH_SECONDS))  # noqa: S311 - so that not all end at once
+        if labels:
+            query["labelSelector"] = labels
+        path = resource.path()
+        async for line in self._transport.lines(path, kind=resource.kind, query=query, silence=silence):
+            envelope = _decode(line, _Envelope, path)
+            if envelope.type == "ERROR":
+                status = _decode(envelope.object, _Code, path)
+                raise errors.from_response(status.code, bytes(envelope.object), None)
+            if envelope.type == "BOOKMARK":
+                mark = _decode(envelope.object, _Marked, path)
+                yield WatchEvent(gone=False, object=None, version=mark.metadata.resource_version)
+            else:
+                found = _decode(envelope.object, into, path)
+                version = found.metadata.resource_version
+                yield WatchEvent(gone=envelope.type == "DELETED", object=found, version=version)
 
     async def _call(
         self,
@@ -254,60 +288,16 @@ class Client:
         verb: str | None = None,
     ) -> T:
         data = None if body is None else msgspec.json.encode(body)
-        token = await self.access.tokens.token()  # may take long; so before the question whether we may write
-        turn = self._reads if method == "GET" else self._writes
-        for tries_left in reversed(range(THROTTLED_TRIES)):
-            async with turn:
-                if method != "GET" and not self.may_write():
-                    raise errors.WritesForbidden(f"{method} {path}: this process does not hold the Lease")
-                code, answer, retry_after = await self._send(
-                    method, path, query, data, content_type, verb, resource, token
-                )
-            if code < 300:
-                return _decode(answer, into, path)
-            error = errors.from_response(code, answer, retry_after)
-            if isinstance(error, errors.TooManyRequests) and tries_left:
-                await asyncio.sleep(error.retry_after)  # outside the semaphore: others may be served meanwhile
-                continue
-            if isinstance(error, errors.Unauthorized):
-                self.access.tokens.invalidate()
-            raise error
-        raise AssertionError("unreachable: the last try returns or raises")
-
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        data: bytes | None,
-        content_type: str,
-        verb: str | None,
-        resource: Resource,
-        token: str | None,
-    ) -> tuple[int, bytes, str | None]:
-        assert self._session is not None, "use the client as a context manager"
-        headers = {"Content-Type": content_type, "Accept": "application/json"}
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        clock = asyncio.get_running_loop().time
-        began, code = clock(), 0
-        try:
-            url = self.access.server + path
-            async with self._session.request(method, url, params=query, data=data, headers=headers) as response:
-                code = response.status
-                return code, await response.read(), response.headers.get("Retry-After")
-        except TimeoutError as error:
-            raise errors.Unreachable(f"{method} {path}: no answer within {self._timeout.total:.0f} s") from error
-        except aiohttp.ClientError as error:
-            raise errors.Unreachable(f"{method} {path}: {error}") from error
-        finally:
-            self._observe(verb or method, resource.kind, code, clock() - began)
+        answer = await self._transport.call(
+            method, path, kind=resource.kind, verb=verb, query=query, data=data, content_type=content_type
+        )
+        return _decode(answer, into, path)
 
 
 _decoders: dict[object, object] = {}
 
 
-def _decode(answer: bytes, into: type[T], path: str) -> T:
+def _decode(answer: bytes | msgspec.Raw, into: type[T], path: str) -> T:
     decoder = _decoders.get(into)
     if decoder is None:
         decoder = _decoders[into] = msgspec.json.Decoder(into)

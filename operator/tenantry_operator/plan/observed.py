@@ -5,9 +5,10 @@
 
 import hashlib
 from datetime import datetime
+from functools import lru_cache
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from tenantry_operator.api.meta import namespace_of
 from tenantry_operator.plan import names
@@ -19,7 +20,7 @@ class ManagedFields(Struct, frozen=True, rename="camel"):
     manager: str = ""
     operation: str = ""
     subresource: str = ""
-    fields_v1: dict[str, object] = msgspec.field(default_factory=dict, name="fieldsV1")
+    fields_v1: Raw = msgspec.field(default=Raw(b"{}"), name="fieldsV1")
 
 
 class OwnerReference(Struct, frozen=True):
@@ -40,6 +41,11 @@ class LiveMeta(Struct, frozen=True, rename="camel"):
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     owner_references: list[OwnerReference] = []
+
+
+class ManagedMeta(LiveMeta, frozen=True, rename="camel"):
+    """The same with who owns which fields."""
+
     managed_fields: list[ManagedFields] = []
 
 
@@ -72,13 +78,13 @@ class LiveStatus(Struct, frozen=True, rename="camel"):
 class LiveObject(Struct, frozen=True, rename="camel"):
     """Any managed object, as far as we read it."""
 
-    metadata: LiveMeta
+    metadata: ManagedMeta
 
 
 class LiveDeployment(Struct, frozen=True, rename="camel"):
     """A Deployment, as far as we read it."""
 
-    metadata: LiveMeta
+    metadata: ManagedMeta
     spec: LiveSpec = LiveSpec()
     status: LiveStatus = LiveStatus()
 
@@ -122,6 +128,10 @@ class Child(Struct, frozen=True, kw_only=True):
         """Whether it is where its tenant's objects are: anybody who may write somewhere can put our labels there."""
         return (self.ref.namespace or self.ref.name) == namespace_of(self.tenant)
 
+    def of(self, tenant: str) -> "Child":
+        """The same object as another tenant's."""
+        return msgspec.structs.replace(self, tenant=tenant)
+
     def same_as(self, other: "Child") -> bool:
         """Whether nothing that decisions look at differs."""
         return msgspec.structs.replace(self, version=other.version) == other
@@ -153,9 +163,14 @@ def _owned(entries: list[ManagedFields]) -> str:
     # Fields that others add are theirs and no drift. Status writes of controllers touch their entries only.
     for entry in entries:
         if entry.manager == names.FIELD_MANAGER and entry.operation == "Apply" and not entry.subresource:
-            canonical = msgspec.json.encode(entry.fields_v1, order="deterministic")
-            return hashlib.sha256(canonical).hexdigest()[:16]
+            return _hashed(bytes(entry.fields_v1))
     return ""
+
+
+@lru_cache(maxsize=4096)  # the same few field sets, for every tenant
+def _hashed(fields: bytes) -> str:
+    canonical = msgspec.json.encode(msgspec.json.decode(fields), order="deterministic")
+    return hashlib.sha256(canonical).hexdigest()[:16]
 
 
 def _workload(live: LiveDeployment) -> Workload:

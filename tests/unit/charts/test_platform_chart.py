@@ -188,6 +188,20 @@ def test_hooks_leave_nothing_behind_and_the_release_does_not_own_the_definitions
     assert "CustomResourceDefinition" not in kinds(objects)
 
 
+def test_the_api_server_serves_the_operator_on_a_level_of_its_own_unless_that_is_left_out(
+    platform: RenderPlatform,
+) -> None:
+    objects = platform()
+    (rule,) = at(find(objects, "FlowSchema"), "spec.rules")
+    (subject,) = rule["subjects"]
+    account = at(find(objects, "ServiceAccount", "tenantry-operator"), "metadata")
+    assert subject["serviceAccount"] == {"name": account["name"], "namespace": account["namespace"]}
+    level = at(find(objects, "FlowSchema"), "spec.priorityLevelConfiguration.name")
+    assert at(find(objects, "PriorityLevelConfiguration"), "metadata.name") == level
+    without = kinds(platform("operator.flowControl.enabled=false"))
+    assert not without & {"FlowSchema", "PriorityLevelConfiguration"}
+
+
 def test_a_budget_for_the_operator_only_where_it_can_move(platform: RenderPlatform) -> None:
     assert "PodDisruptionBudget" not in kinds(platform())
     assert at(find(platform("operator.replicas=2"), "PodDisruptionBudget"), "spec.maxUnavailable") == 1

@@ -6,9 +6,10 @@ import msgspec
 import pytest
 from aiohttp import web
 from tenantry_operator.kube import errors
-from tenantry_operator.kube.client import THROTTLED_TRIES, Client, Nothing
+from tenantry_operator.kube.client import Client, Nothing
 from tenantry_operator.kube.config import Access
 from tenantry_operator.kube.resources import CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, PODS
+from tenantry_operator.kube.transport import THROTTLED_TRIES
 
 from tests.unit.operator.apiserver import Asked, refusal, serving
 

@@ -2,13 +2,12 @@
 
 from datetime import UTC, datetime
 
-from tenantry_operator.kube.resources import CONFIG_MAPS, NAMESPACES
 from tenantry_operator.live import Live
 from tenantry_operator.plan import names
 from tenantry_operator.queue import Lane, Turn, WorkQueue
 from tenantry_operator.watch import Intake
 
-from tests.unit.operator.tenants import SPACE, UID
+from tests.unit.operator.tenants import UID
 
 
 async def nothing(_key: str, _turn: Turn) -> float | None:
@@ -38,12 +37,6 @@ def tenant(version: int, **metadata: object) -> dict[str, object]:
     """A Tenant's event."""
     meta = {"name": "acme", "uid": UID, "resourceVersion": str(version), "generation": 1, **metadata}
     return {"metadata": meta, "spec": {"tier": "standard"}}
-
-
-def managed(name: str, version: int, *, namespace: str = SPACE, **metadata: object) -> dict[str, object]:
-    """A managed object's event."""
-    meta = {"name": name, "uid": f"u-{name}", "resourceVersion": str(version), "labels": names.labels("acme")}
-    return {"metadata": {**meta, **({"namespace": namespace} if namespace else {}), **metadata}}
 
 
 DYING = {"deletionTimestamp": datetime(2026, 1, 1, tzinfo=UTC).isoformat()}
@@ -87,25 +80,6 @@ def test_the_content_of_a_credential_is_not_kept() -> None:
     assert "c2s=" not in repr(taken.live)
 
 
-def test_a_managed_object_wakes_its_tenant_when_it_changed_or_went() -> None:
-    taken, added = intake()
-    taken.child(CONFIG_MAPS, False, managed("a", 1))
-    taken.child(CONFIG_MAPS, False, managed("a", 2))
-    taken.child(CONFIG_MAPS, True, managed("a", 3))
-    assert added == [("acme", Lane.PROGRESS)] * 2
-
-
-def test_of_a_tenant_on_its_way_out_only_pods_and_namespace_matter() -> None:
-    taken, added = intake()
-    taken.tenant(False, tenant(1, **DYING))
-    taken.child(NAMESPACES, False, managed(SPACE, 2, namespace=""))
-    taken.child(CONFIG_MAPS, False, managed("a", 3))
-    del added[:]
-    taken.child(CONFIG_MAPS, True, managed("a", 4))
-    taken.child(NAMESPACES, True, managed(SPACE, 5, namespace=""))
-    assert added == [("acme", Lane.DELETION)]
-
-
 def test_any_event_shows_that_the_streams_are_alive() -> None:
     now = [0.0]
     taken = Intake(Live(), Recorder(), clock=lambda: now[0])
@@ -130,12 +104,3 @@ def test_whoever_edits_labels_is_not_taken_for_a_user() -> None:
     taken.tenant(False, tenant(2, labels={"team": "a"}))
     taken.tenant(False, tenant(3, labels={"team": "a"}, generation=2))
     assert [lane for _, lane in added] == [Lane.CHANGE, Lane.PROGRESS, Lane.CHANGE]
-
-
-def test_an_object_labelled_as_another_tenants_is_missed_by_its_own() -> None:
-    taken, added = intake()
-    taken.child(CONFIG_MAPS, False, managed("a", 1))
-    del added[:]
-    taken.child(CONFIG_MAPS, False, managed("a", 2, labels=names.labels("other")))
-    assert added == [("acme", Lane.PROGRESS)]
-    assert taken.live.children("acme") == taken.live.children("other") == []

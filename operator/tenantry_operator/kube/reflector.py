@@ -1,0 +1,102 @@
+"""One kind as it is in the cluster: listed once, then followed.
+
+A list and the watch that goes on from its version miss nothing in between, so what is held is complete from the first
+list on. A watch that ends (the server ends each after some minutes) goes on from the last version that it told of;
+only when that version is too old is everything listed again, which also finds what went away unseen.
+https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from tenantry_operator.kube import errors
+from tenantry_operator.kube.client import Client, Versioned
+from tenantry_operator.kube.resources import Resource
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T", bound=Versioned)
+K = TypeVar("K")
+
+#: Seconds of silence after which a stream counts as dead. The server sends a bookmark every minute.
+SILENCE = 75.0
+#: Seconds until the next attempt after a failure; they double, with jitter.
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 30.0
+
+
+class Sink(Protocol[K]):
+    """Where a kind's objects go."""
+
+    def listed(self, found: list[K], as_of: str) -> None:
+        """All that there were at that version."""
+
+    def changed(self, item: K, gone: bool) -> None:
+        """One was added or changed, or is gone."""
+
+
+class Reflector(Generic[T, K]):
+    """Follows one kind across the cluster. ``keep`` gives what is kept of an object, at once: long lists stay small."""
+
+    def __init__(
+        self,
+        client: Client,
+        resource: Resource,
+        sink: Sink[K],
+        *,
+        labels: str,
+        into: type[T],
+        keep: Callable[[T], K],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client, self._resource, self._sink = client, resource, sink
+        self._labels, self._into, self._keep = labels, into, keep
+        self._clock, self._heard = clock, clock()
+        self._version = ""
+        self._failures = 0
+        #: Set once the first list is complete.
+        self.synced = asyncio.Event()
+
+    def age(self) -> float:
+        """Seconds since anything was heard, bookmarks included."""
+        return self._clock() - self._heard
+
+    async def run(self) -> None:
+        """List and follow until cancelled. What goes wrong is tried again, with growing pauses."""
+        while True:
+            try:
+                if not self._version:
+                    await self._list()
+                await self._follow()
+            except errors.KubeError as error:
+                if isinstance(error, errors.Gone):
+                    self._version = ""
+                else:
+                    log.warning("watch of %s interrupted: %s", self._resource.plural, error)
+                pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures, 16))
+                self._failures += 1
+                await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+
+    async def _list(self) -> None:
+        found: list[K] = []
+        version = ""
+        async for page in self._client.pages(self._resource, labels=self._labels, into=self._into):
+            found += [self._keep(item) for item in page.items]
+            version = page.metadata.resource_version
+            self._heard = self._clock()
+        self._sink.listed(found, version)
+        self._version = version
+        self.synced.set()
+
+    async def _follow(self) -> None:
+        events = self._client.watch(
+            self._resource, labels=self._labels, since=self._version, into=self._into, silence=SILENCE
+        )
+        async for event in events:
+            self._heard, self._failures = self._clock(), 0
+            self._version = event.version
+            if event.object is not None:
+                self._sink.changed(self._keep(event.object), event.gone)

@@ -1,0 +1,1 @@
+"""What the operator costs: many tenants on a real API server with real controllers; KWOK plays their pods."""

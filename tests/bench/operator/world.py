@@ -1,0 +1,214 @@
+"""Where it takes place: a control plane of its own, our chart's rights in it, and the operator as a process."""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from localcluster.controlplane import ControlPlane
+from tenantry_operator.kube import config
+from tenantry_operator.kube.config import Access
+
+from tests.bench.operator.fleet import CREDENTIALS, SYSTEM, TENANTS, TIER, TIERS
+from tests.cluster.kubectl import ROOT, kubectl_for, rendered
+from tests.cluster.operator_process import renderer
+
+#: KWOK gives a node 110 pods.
+PODS_A_NODE = 100
+START = 60.0
+
+
+@contextmanager
+def control_plane(directory: Path, tenants: int) -> Iterator[Path]:
+    """A fresh one; its administrator's kubeconfig."""
+    with ControlPlane(directory, nodes=max(5, tenants // PODS_A_NODE + 2)) as running:
+        yield running.kubeconfig
+
+
+def administrator(kubeconfig: Path) -> Access:
+    """The administrator's way in."""
+    return config.from_kubeconfig(kubeconfig)
+
+
+def install(kubeconfig: Path) -> Path:
+    """CRDs, tier, and the chart's rights for the operator's account; that account's kubeconfig."""
+    kubectl = kubectl_for(kubeconfig)
+
+    def applied(manifest: object) -> None:
+        for _ in range(100):
+            done = kubectl("apply", "--server-side", "--force-conflicts", "--filename", "-", manifest=manifest)
+            if done.returncode == 0:
+                return
+            time.sleep(0.2)  # a CRD is not served at once
+        raise RuntimeError(done.stderr)
+
+    applied({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}})
+    for path in sorted((ROOT / "crds").glob("*.yaml")):
+        applied(yaml.safe_load(path.read_text()))
+    for document in rendered("tenantry"):
+        if document["kind"] in _RIGHTS:
+            applied(document)
+    for document in (CREDENTIALS, TIER):
+        applied(document)
+    for collection in (TENANTS, TIERS):
+        assert kubectl("get", "--raw", collection).returncode == 0, collection
+    token = kubectl("create", "token", "tenantry-operator", "--namespace", SYSTEM, "--duration=24h").stdout.strip()
+    assert token, "no token for the operator's account"
+    document = yaml.safe_load(kubeconfig.read_text())
+    for user in document["users"]:
+        user["user"] = {"token": token}
+    written = kubeconfig.with_name("operator.kubeconfig")
+    written.write_text(yaml.safe_dump(document))
+    return written
+
+
+#: What of the platform's chart is installed here: all that the operator's account may do, and how it is served.
+_RIGHTS = {
+    "ServiceAccount",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Role",
+    "RoleBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+    "FlowSchema",
+    "PriorityLevelConfiguration",
+}
+
+
+@dataclass
+class OperatorProcess:
+    """A running operator."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+    began: float
+
+    def metrics(self) -> dict[str, float]:
+        """All samples, by name and labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=20) as response:
+            text = response.read().decode()
+        samples = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+        return {name: float(value) for name, _, value in samples}
+
+    def requests(self, *, reads: bool) -> float:
+        """Requests to the API server so far, without the Lease's: all of them, or only those that write."""
+        total = 0.0
+        for name, value in self.metrics().items():
+            if name.startswith("tenantry_kube_requests_total{") and 'kind="Lease"' not in name:
+                is_read = 'verb="GET"' in name or 'verb="LIST"' in name
+                total += value if reads or not is_read else 0.0
+        return total
+
+    async def has_reconciled(self, count: int, patience: float = 300.0) -> float:
+        """Wait for so many reconciles; the seconds since it was started."""
+        prefix = "tenantry_reconcile_duration_seconds_count"
+
+        def done() -> float:
+            return sum(value for name, value in self.metrics().items() if name.startswith(prefix))
+
+        async with asyncio.timeout(patience):
+            while done() < count:  # noqa: ASYNC110 - another process has no Event to wait for
+                await asyncio.sleep(0.1)
+        return time.monotonic() - self.began
+
+    def idle(self) -> bool:
+        """Whether nobody waits for a worker."""
+        return not any(value for name, value in self.metrics().items() if name.startswith("tenantry_queue_depth{"))
+
+    def memory_mb(self) -> float:
+        """The most that the operator and its renderer have had in memory, MB."""
+        return sum(_peak_kb(pid) for pid in (self.process.pid, *_children(self.process.pid))) / 1024
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """CPU so far of the operator and of its renderer."""
+        ticks = os.sysconf("SC_CLK_TCK")
+        own, *helpers = (_ticks(pid) / ticks for pid in (self.process.pid, *_children(self.process.pid)))
+        return {"operator": own, "renderer": sum(helpers)}
+
+    def lines(self, message: str) -> list[dict[str, object]]:
+        """The log's lines with this message."""
+        found = (json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{"))
+        return [line for line in found if line["message"] == message]
+
+    async def says(self, message: str, patience: float = START) -> float:
+        """Wait until it has logged this; the seconds since it was started."""
+        async with asyncio.timeout(patience):
+            while not self.lines(message):
+                if self.process.poll() is not None:
+                    raise RuntimeError(f"the operator has ended:\n{self.log.read_text()[-3000:]}")
+                await asyncio.sleep(0.05)
+        return time.monotonic() - self.began
+
+    def stop(self) -> None:
+        """SIGTERM, as a roll-out does it."""
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=40)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextmanager
+def operator(kubeconfig: Path, directory: Path, *options: str) -> Iterator[OperatorProcess]:
+    """The operator with its default settings."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    log = directory / f"operator-{time.monotonic_ns()}.log"
+    command = [sys.executable, "-m", "tenantry", "operator", "--listen", "127.0.0.1", "--port", str(port)]
+    command += ["--kubeconfig", str(kubeconfig), "--chart", str(ROOT / "charts" / "tenant")]
+    command += ["--tenant-image", "tenantry:test", *options]
+    with log.open("wb") as out:
+        environment = {**os.environ, "TENANTRY_RENDER": renderer()}
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, cwd=ROOT)
+    running = OperatorProcess(process, port, log, time.monotonic())
+    try:
+        yield running
+    finally:
+        if process.poll() is None:
+            running.stop()
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _peak_kb(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1])
+    return 0
+
+
+def _ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])  # utime, stime
+
+
+def server_cpu(directory: Path) -> dict[str, float]:
+    """CPU so far of the control plane's programs, by name."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    found: dict[str, float] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(entry / "cwd") == str(directory):
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                name = next((w.decode() for w in words if w in _PROGRAMS), Path(words[0].decode()).name)
+                found[name] = found.get(name, 0.0) + _ticks(int(entry.name)) / ticks
+        except OSError:
+            continue
+    return found
+
+
+_PROGRAMS = {b"etcd", b"kube-apiserver", b"kube-controller-manager", b"kube-scheduler"}
