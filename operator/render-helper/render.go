@@ -17,7 +17,6 @@ import (
 	"golang.org/x/text/message"
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
-	"sigs.k8s.io/yaml"
 )
 
 // Renderer holds one loaded chart. Safe for use by many goroutines.
@@ -25,6 +24,7 @@ type Renderer struct {
 	defaults  []byte
 	templates *templates
 	schema    *jsonschema.Schema
+	blocks    blocks
 	chartName string
 	digest    string
 	version   string
@@ -73,7 +73,7 @@ func (r *Renderer) Render(release, namespace string, values json.RawMessage) ([]
 	if err != nil {
 		return nil, err
 	}
-	return objects(texts)
+	return r.objects(texts)
 }
 
 func (r *Renderer) validate(values map[string]any) error {
@@ -110,14 +110,14 @@ type object struct {
 }
 
 // objects splits rendered files into their documents, as JSON, ordered by kind and then by namespace and name.
-func objects(files map[string]string) ([]json.RawMessage, error) {
+func (r *Renderer) objects(files map[string]string) ([]json.RawMessage, error) {
 	var found []object
 	for name, content := range files {
 		for document := range strings.SplitSeq("\n"+content, "\n---") {
 			if strings.TrimSpace(document) == "" {
 				continue
 			}
-			one, err := parse(document)
+			one, err := r.parse(document)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}
@@ -140,8 +140,8 @@ func objects(files map[string]string) ([]json.RawMessage, error) {
 	return sorted, nil
 }
 
-func parse(document string) (*object, error) {
-	encoded, err := yaml.YAMLToJSON([]byte(document))
+func (r *Renderer) parse(document string) (*object, error) {
+	encoded, err := r.blocks.toJSON(document)
 	if err != nil {
 		return nil, err
 	}
