@@ -2,11 +2,12 @@
 
 import json
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.kubectl import PATIENCE, Kubectl, rendered
+from tests.cluster.kubectl import PATIENCE, Kubectl
+
+pytestmark = pytest.mark.usefixtures("installation")
 
 ACCOUNT = "tenantry-operator"
 LEVEL = "tenantry-operator"
@@ -24,19 +25,6 @@ def served_by(kubectl: Kubectl, *options: str) -> str:
     """Everything that the API server says about how it has served one request."""
     done = kubectl("get", "--raw", "/api/v1/namespaces?limit=1", "-v=8", *options)
     return done.stderr
-
-
-@pytest.fixture(scope="module", autouse=True)
-def installed(kubectl: Kubectl) -> Iterator[None]:
-    """The chart's flow control."""
-    documents = rendered("tenantry", "flow-control")
-    assert {document["kind"] for document in documents} == {"FlowSchema", "PriorityLevelConfiguration"}
-    for document in documents:
-        done = kubectl("apply", "--server-side", "--filename", "-", manifest=document)
-        assert done.returncode == 0, done.stderr
-    yield
-    for document in documents:
-        kubectl("delete", "--filename", "-", manifest=document)
 
 
 def test_the_schema_refers_to_a_level_that_exists(kubectl: Kubectl) -> None:

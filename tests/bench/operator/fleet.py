@@ -16,6 +16,7 @@ from tenantry_operator.apply import applyset
 from tenantry_operator.apply.kinds import STAGES, Stage
 from tenantry_operator.kube.resources import DEPLOYMENTS, NAMESPACES
 from tenantry_operator.plan import desired, names, objects
+from tenantry_operator.plan.keys import IssuedKey
 from tenantry_operator.render import Renderer
 
 from tests.bench.operator.api import Api, pooled
@@ -72,13 +73,13 @@ async def bodies(renderer: Renderer, number: int) -> Bodies:
     decoded = decode_tenant(document)
     name = decoded.metadata.name
     spec = resolve(decoded, decode_tier(TIER))
-    key = desired.IssuedKey(name="default", id="abcdefghij23", sha256="0" * 64)
+    key = IssuedKey(name="default", id="abcdefghij23", sha256="0" * 64)
     values = desired.values(name, spec, desired.policy(name, 1, spec, [key]), PLATFORM)
     rendered = list(await renderer.render(name, f"tenant-{name}", values))
     encoded = base64.b64encode(b"sk-bench").decode()
     own: list[Mapping[str, object]] = [
         objects.operator_binding(name, PLATFORM),
-        objects.secret(name, names.key_secret("default"), "tn_abcdefghij23_bench"),
+        objects.key_secret(name, "default", "tn_abcdefghij23_bench", '{"id":"abcdefghij23","rotation":0}'),
         objects.secret_copy(name, names.upstream_secret("openai"), encoded),
     ]
     # Without an owner: there is no Tenant here, and garbage collection would take the namespace away.

@@ -13,13 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
+from localcluster import tools
 from localcluster.controlplane import ControlPlane
 from tenantry_operator.kube import config
 from tenantry_operator.kube.config import Access
 
-from tests.bench.operator.fleet import CREDENTIALS, SYSTEM, TENANTS, TIER, TIERS
-from tests.cluster.kubectl import ROOT, kubectl_for, rendered
+from tests.bench.operator.fleet import CREDENTIALS, SYSTEM, TIER, TIERS
+from tests.cluster import installation
+from tests.cluster.cluster import Cluster, eventually
+from tests.cluster.kubectl import ROOT
 from tests.cluster.operator_process import renderer
 
 #: KWOK gives a node 110 pods.
@@ -39,50 +41,30 @@ def administrator(kubeconfig: Path) -> Access:
     return config.from_kubeconfig(kubeconfig)
 
 
-def install(kubeconfig: Path) -> Path:
-    """CRDs, tier, and the chart's rights for the operator's account; that account's kubeconfig."""
-    kubectl = kubectl_for(kubeconfig)
-
-    def applied(manifest: object) -> None:
-        for _ in range(100):
-            done = kubectl("apply", "--server-side", "--force-conflicts", "--filename", "-", manifest=manifest)
-            if done.returncode == 0:
-                return
-            time.sleep(0.2)  # a CRD is not served at once
-        raise RuntimeError(done.stderr)
-
-    applied({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}})
-    for path in sorted((ROOT / "crds").glob("*.yaml")):
-        applied(yaml.safe_load(path.read_text()))
-    for document in rendered("tenantry"):
-        if document["kind"] in _RIGHTS:
-            applied(document)
-    for document in (CREDENTIALS, TIER):
-        applied(document)
-    for collection in (TENANTS, TIERS):
-        assert kubectl("get", "--raw", collection).returncode == 0, collection
-    token = kubectl("create", "token", "tenantry-operator", "--namespace", SYSTEM, "--duration=24h").stdout.strip()
-    assert token, "no token for the operator's account"
-    document = yaml.safe_load(kubeconfig.read_text())
-    for user in document["users"]:
-        user["user"] = {"token": token}
-    written = kubeconfig.with_name("operator.kubeconfig")
-    written.write_text(yaml.safe_dump(document))
-    return written
+def install(kubeconfig: Path, directory: Path) -> Path:
+    """The platform without its pods, and what the tenants need; the kubeconfig of the operator's account."""
+    cluster = Cluster(kubeconfig)
+    account = installation.install(cluster, directory).operator
+    cluster.apply(f"/api/v1/namespaces/{SYSTEM}/secrets/openai", CREDENTIALS)
+    cluster.apply(f"{TIERS}/bench", TIER)
+    return account
 
 
-#: What of the platform's chart is installed here: all that the operator's account may do, and how it is served.
-_RIGHTS = {
-    "ServiceAccount",
-    "ClusterRole",
-    "ClusterRoleBinding",
-    "Role",
-    "RoleBinding",
-    "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionPolicyBinding",
-    "FlowSchema",
-    "PriorityLevelConfiguration",
-}
+def until_tenants_are_collected(kubeconfig: Path) -> None:
+    """Wait until the garbage collector follows Tenants.
+
+    It learns of new kinds every 30 s. Until then it asks for each Tenant that owns something, again and again, which
+    happens in no cluster whose CRDs are older than that.
+    """
+    command = [str(tools.kubectl()), "--kubeconfig", str(kubeconfig), "get", "--raw", "/metrics"]
+
+    def followed() -> bool:
+        text = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        streams = [line for line in text.splitlines() if line.startswith("apiserver_longrunning_requests{")]
+        ours = [line for line in streams if 'resource="tenants"' in line and 'verb="WATCH"' in line]
+        return any(not line.endswith(" 0") for line in ours)
+
+    eventually("the garbage collector knows Tenants", followed, patience=90)
 
 
 @dataclass

@@ -68,7 +68,7 @@ STYLES = st.fixed_dictionaries(
 def test_any_document_is_what_the_library_reads(
     render: Render, content: dict[str, object], style: dict[str, object]
 ) -> None:
-    text = yaml.safe_dump({"kind": "ConfigMap", "metadata": {"name": "x"}, "content": content}, **style)
+    text = yaml.safe_dump({"kind": "ConfigMap", "metadata": {"name": "x"}, "content": content}, **style)  # type: ignore[call-overload]
     assert render(text) == render(WHOLE + text)
 
 
