@@ -59,7 +59,7 @@ async def yardstick(directory: Path, options: argparse.Namespace, stage: Stage) 
     everything = [await fleet.bodies(renderer, number) for number in range(options.tenants)]
     await renderer.close()
     with world.control_plane(directory, options.tenants) as kubeconfig:
-        world.install(kubeconfig, directory)
+        await asyncio.to_thread(world.install, kubeconfig, directory)
         stage.say("control plane for the bare client is up")
         async with Api(world.administrator(kubeconfig)) as api:
             before, own = world.server_cpu(directory), time.process_time()
@@ -77,8 +77,8 @@ async def operated(directory: Path, options: argparse.Namespace, stage: Stage) -
     """The operator on a control plane of its own: converge, be quiet, drift, restart, delete."""
     found: figures.Measured = {}
     with world.control_plane(directory, options.tenants) as kubeconfig:
-        account = world.install(kubeconfig, directory)
-        world.until_tenants_are_collected(kubeconfig)
+        account = await asyncio.to_thread(world.install, kubeconfig, directory)
+        await asyncio.to_thread(world.until_tenants_are_collected, kubeconfig)
         stage.say("control plane for the operator is up")
         async with Api(world.administrator(kubeconfig)) as api:
             with world.operator(account, directory, *options.operator_option) as running:
