@@ -9,7 +9,7 @@ from tests.cluster.cluster import TENANTS, Cluster, eventually
 from tests.cluster.installation import Installation
 from tests.cluster.operator_process import Operators
 
-#: Seconds to listen. The HPA's controller looks every 15 s, KWOK's nodes report every 10 s, bookmarks come every minute.
+#: Seconds to listen. The HPA's controller looks every 15 s, KWOK's nodes report every 10 s.
 LISTEN = 60.0
 #: Seconds without a write after which convergence counts as done.
 SETTLED = 3.0
