@@ -8,6 +8,7 @@ why. So a connection holds a slot as long as it lives, and what it uses is never
 """
 
 import enum
+import math
 from collections import deque
 
 import msgspec
@@ -96,6 +97,10 @@ class Session:
         #: Usage of turns that are over and not yet settled: each waits for its reservation.
         self._over: deque[tuple[Usage, bytes]] = deque()
         self._asking = False
+        #: What the key was last judged by, and why its connection is to end.
+        self._judged_by = snapshot
+        self._key_end = math.inf
+        self._barred: ApiError | None = None
         self._head: RequestHead
         self._from_client: FrameReader
         self._from_upstream = FrameReader(masked=False)
@@ -135,7 +140,7 @@ class Session:
         caller = self._snapshot.authenticate(handshake.authorization(head), now)
         if isinstance(caller, ApiError):
             return caller
-        self.asked.caller = caller
+        self.asked.caller, self._key_end = caller, caller.expires_at
         view = caller.view
         if not view.allows_route(route.template, known=True):
             return errors.route_not_found(head.method, route.template)
@@ -280,11 +285,24 @@ class Session:
         if used is not None and raw is not None:
             self._over.append((used, raw))
 
+    def on_tick(self, snapshot: Snapshot, now: float) -> Commands:
+        """Some time has passed; ``now`` in Unix seconds. A key that has been revoked or has come to its end ends the
+        connection that it opened, as soon as no turn is under way."""
+        if self.stage is not Stage.OPEN or (snapshot is self._judged_by and now < self._key_end):
+            return ()
+        caller = snapshot.authenticate(handshake.authorization(self._head), now)
+        self._judged_by = snapshot
+        self._barred = caller if isinstance(caller, ApiError) else None
+        self._key_end = math.inf if isinstance(caller, ApiError) else caller.expires_at
+        return self.on_carried_out()
+
     def on_carried_out(self) -> Commands:
         """All that was commanded is done: settle the turn that is over, or ask for the next. To be repeated as long as
         it commands anything. (Each turn has an id of its own, which must not change before its settlement is done.)"""
         if self.stage is not Stage.OPEN or self._asking:
             return ()
+        if self._barred is not None and not self._answering and not self._over:
+            return self._close(self._barred, CloseCode.POLICY)
         if self._reservation is None:
             # The next turn is paid for before it can begin.
             return self._reserve()

@@ -174,7 +174,9 @@ class Socket(asyncio.Protocol):
     # From the engine and the server.
 
     def check(self, now: float) -> None:
-        """Act on what is overdue."""
+        """Act on what is overdue, and on a key that is good no more."""
+        if commands := self.session.on_tick(self._engine.snapshot, time.time()):
+            self._run(commands)
         unread = self._transport.get_write_buffer_size()
         if now < self._deadline:
             return

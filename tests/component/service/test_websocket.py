@@ -162,6 +162,19 @@ async def test_a_session_ends_when_the_limits_give_no_further_turn(running: Serv
     assert [row["output_tokens"] for row in await running.rows()] == [10, 10]
 
 
+async def test_a_revoked_key_ends_the_sessions_that_it_opened(running: Service) -> None:
+    async with browser(running) as connection:
+        assert json.loads(await connection.recv())["type"] == "session.created"
+        running.serve(keys=())
+        async with asyncio.timeout(5):
+            said = json.loads(await connection.recv())
+            with pytest.raises(websockets.ConnectionClosed) as caught:
+                await connection.recv()
+    assert said["error"]["code"] == "invalid_api_key"
+    assert caught.value.rcvd is not None
+    assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1008, "invalid_api_key")
+
+
 async def test_an_upstream_that_dies_ends_the_session_with_an_error_event(running: Service) -> None:
     running.simulator.behaviour = Behaviour(die_after=4)
     async with browser(running) as connection:

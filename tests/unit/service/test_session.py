@@ -1,6 +1,8 @@
 """Stories of a WebSocket session, told without a socket."""
 
+import hashlib
 import json
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from tenantry_service import errors
 from tenantry_service.errors import ErrorType
 from tenantry_service.limits.buckets import Dimension, Refusal, Standing
+from tenantry_service.policy import Key, Limits
 from tenantry_service.pricing import Usage
 from tenantry_service.proxy import frames
 from tenantry_service.proxy.frames import CloseCode
@@ -114,6 +117,38 @@ def test_no_further_turn_is_given_than_the_limits_give() -> None:
     assert last.last
     assert last.data.endswith(frames.close(CloseCode.POLICY, "rate_limit_exceeded"))
     assert story.session.stage is Stage.DONE
+
+
+@pytest.mark.parametrize("answering", [False, True])
+def test_a_key_that_is_revoked_ends_its_connection_once_no_turn_is_under_way(answering: bool) -> None:
+    story = Story().open()
+    if answering:
+        story.handle(story.session.on_upstream(event(type="response.created", response={})))
+    another = snapshot(policy(key=Key(id="anotherkey22", name="other", sha256="0" * 64)))
+    story.handle(story.session.on_tick(another, NOW))
+    if answering:
+        assert story.session.stage is Stage.OPEN
+        story.handle(story.session.on_upstream(event(**DONE)))
+        assert [settled.usage for settled in story.settled()] == [Usage(7, 3)]
+        assert story.kinds().count(Reserve) == 1, "no further turn is begun"
+    assert story.session.stage is Stage.DONE
+    said = next(each for each in story.commands if isinstance(each, ToClient) and each.last)
+    assert said.data.endswith(frames.close(CloseCode.POLICY, "invalid_api_key"))
+    assert story.session.error_type is ErrorType.CALLER_UNAUTHENTICATED
+
+
+def test_a_key_ends_its_connection_at_its_own_end_and_no_other_change_does() -> None:
+    digest = hashlib.sha256(KEY.encode()).hexdigest()
+    ending = Key(id="abcdefghijkl", name="k", sha256=digest, expires_at=datetime.fromtimestamp(NOW + 60, UTC))
+    story = Story(key=ending).open()
+    changed = snapshot(policy(key=ending, limits=Limits(requests_per_minute=7)))
+    so_far = story.kinds()
+    story.handle(story.session.on_tick(changed, NOW + 59.9))
+    assert story.kinds() == so_far
+    story.handle(story.session.on_tick(changed, NOW + 60))
+    assert story.session.stage is Stage.DONE
+    said = next(each for each in story.commands if isinstance(each, ToClient) and each.last)
+    assert said.data.endswith(frames.close(CloseCode.POLICY, "expired_api_key"))
 
 
 def test_an_error_of_ours_never_stands_inside_a_frame_of_the_upstream() -> None:
