@@ -32,7 +32,7 @@ class Credential(Struct, frozen=True):
     name: str
     uid: str
     version: int
-    usable: bool  # it has the field that upstreams need
+    content: str  # a hash of what upstreams need of it; empty when that is missing
 
 
 @dataclass(slots=True)
@@ -103,7 +103,7 @@ class Live:
         if known is not None and fresh.version <= known.version:
             return False
         self.credentials[fresh.name] = fresh
-        return True
+        return known is None or known.content != fresh.content
 
     def drop_credential(self, name: str, as_of: int) -> bool:
         """The Secret was gone, or without its label, at that version."""

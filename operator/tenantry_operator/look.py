@@ -1,5 +1,6 @@
 """All that is known of one tenant, gathered from memory: the facts that ``assess`` judges. No I/O."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -7,9 +8,9 @@ from msgspec.structs import replace
 from tenantry_operator.api.meta import namespace_of
 from tenantry_operator.api.resolve import ResolvedSpec
 from tenantry_operator.api.tenant import Tenant
-from tenantry_operator.kube.resources import DEPLOYMENTS, NAMESPACES
+from tenantry_operator.kube.resources import DEPLOYMENTS, NAMESPACES, RESOURCE_QUOTAS
 from tenantry_operator.live import Live, TenantRecord
-from tenantry_operator.plan import desired, names
+from tenantry_operator.plan import desired, names, objects
 from tenantry_operator.plan.assess import Assessment, Facts, resolved, retains
 from tenantry_operator.plan.desired import Platform, Wanted
 from tenantry_operator.plan.keys import IssuedKey, next_change, settled
@@ -21,17 +22,22 @@ from tenantry_operator.render import Renderer
 class Lookout:
     """Looks at tenants. What is to be applied is worked out once for each look, and handed on in ``Facts.wanted``.
 
-    It remembers the keys that were read or issued, because key Secrets are not watched.
+    It remembers the keys that were read or issued, because key Secrets are not watched; and how many Secrets the
+    namespace's quota had counted then, because with one less they are to be read again.
     """
 
     def __init__(self, live: Live, renderer: Renderer, platform: Platform) -> None:
         self._live, self._renderer, self._platform = live, renderer, platform
         #: By name, with the uid of the Tenant whose they are: its successor of the same name has others.
         self._keys: dict[str, tuple[str, tuple[IssuedKey, ...]]] = {}
+        self._counted: dict[str, int] = {}
+        self._doubtful: set[str] = set()
 
     def forget(self, name: str) -> None:
         """The Tenant is gone."""
         self._keys.pop(name, None)
+        self._counted.pop(name, None)
+        self._doubtful.discard(name)
 
     def look(self, record: TenantRecord, turn: Turn, now: datetime) -> Facts:
         """What is known now. A recheck takes nothing for granted that no watch reports."""
@@ -48,8 +54,32 @@ class Lookout:
             credentials=self._credentials(spec),
             throttled=turn.throttled,
         )
-        uid, keys = self._keys.get(name, ("", ()))
-        return self.observed(self.keyed(facts, keys if uid == facts.meta.uid and not turn.recheck else None))
+        if turn.recheck or self._has_lost_secrets(name):
+            self._doubtful.add(name)
+        return self.observed(self.keyed(facts, None if name in self._doubtful else self._known_keys(facts)))
+
+    def trust(self, name: str) -> None:
+        """All Secrets of the tenant are as they should be: they need not be read again before something is heard."""
+        self._doubtful.discard(name)
+
+    def _known_keys(self, facts: Facts) -> tuple[IssuedKey, ...] | None:
+        uid, keys = self._keys.get(facts.meta.name, ("", ()))
+        return keys if uid == facts.meta.uid else None
+
+    def lost_keys(self, facts: Facts, issued: Sequence[IssuedKey]) -> list[IssuedKey]:
+        """Those of the keys that had to be issued anew although the Tenant has not changed: their Secret was gone."""
+        if facts.status.observed_generation != facts.meta.generation:
+            return []
+        before = {key.name: key.id for key in self._known_keys(facts) or ()}
+        return [key for key in issued if before.get(key.name, key.id) != key.id]
+
+    def _has_lost_secrets(self, name: str) -> bool:
+        quota = self._live.child(name, Ref(RESOURCE_QUOTAS.group_kind, namespace_of(name), names.QUOTA))
+        if quota is None or quota.secrets is None:
+            return False
+        before = self._counted.get(name, 0)
+        self._counted[name] = quota.secrets
+        return quota.secrets < before
 
     def keyed(self, facts: Facts, keys: tuple[IssuedKey, ...] | None) -> Facts:
         """The same facts with these keys, and with what is to be applied once all of them are what they should be."""
@@ -60,6 +90,11 @@ class Lookout:
             return replace(facts, keys=None, wanted=None)
         due = [moment for moment in (facts.next_due, next_change(keys, facts.now)) if moment is not None]
         return replace(facts, keys=keys, wanted=self._wanted(facts, spec, keys), next_due=min(due, default=None))
+
+    def own(self, facts: Facts) -> tuple[objects.Object, objects.Object]:
+        """The objects that do not come out of the chart: the Namespace, and the operator's rights in it."""
+        name, retain = facts.meta.name, retains(facts, None)
+        return objects.namespace(name, facts.meta.uid, retain=retain), objects.operator_binding(name, self._platform)
 
     def observed(self, facts: Facts) -> Facts:
         """The same facts with the objects as they are now."""
@@ -72,19 +107,22 @@ class Lookout:
             workload=workload.workload if workload else None,
         )
 
-    def _credentials(self, spec: ResolvedSpec | Assessment) -> dict[str, tuple[str, int]]:
+    def _credentials(self, spec: ResolvedSpec | Assessment) -> dict[str, str]:
         if isinstance(spec, Assessment):
             return {}
         named = {upstream.credentials_secret for upstream in spec.upstreams}
         found = [self._live.credentials[secret] for secret in named if secret in self._live.credentials]
-        return {each.name: (each.uid, each.version) for each in found if each.usable}
+        return {each.name: each.content for each in found if each.content}
 
     def _wanted(self, facts: Facts, spec: ResolvedSpec, keys: tuple[IssuedKey, ...]) -> Wanted:
         name = facts.meta.name
         document = desired.policy(name, facts.meta.generation, spec, keys)
         values = desired.values(name, spec, document, self._platform)
-        digest = desired.digest(
-            self._renderer.digest(values), facts.credentials, retain=retains(facts, None), uid=facts.meta.uid
+        own = self.own(facts)
+        return Wanted(
+            spec=spec,
+            own=own,
+            values=values,
+            digest=desired.digest(self._renderer.digest(values), own, facts.credentials),
+            pod_annotations=desired.pod_annotations(document, facts.credentials),
         )
-        annotations = desired.pod_annotations(document, facts.credentials)
-        return Wanted(spec=spec, values=values, digest=digest, pod_annotations=annotations)

@@ -30,7 +30,9 @@ QUEUE_OLDEST_SECONDS = Gauge(
     "tenantry_queue_oldest_seconds", "How long the oldest due key has been waiting.", registry=REGISTRY
 )
 QUEUE_RETRIES = Counter("tenantry_queue_retries_total", "Reconciles that failed and were put off.", registry=REGISTRY)
-QUEUE_PARKED = Gauge("tenantry_queue_parked", "Keys whose circuit is open after many failures.", registry=REGISTRY)
+QUEUE_PARKED = Gauge(
+    "tenantry_queue_parked", "Tenants whose circuit is open because they change too often.", registry=REGISTRY
+)
 
 API_CALLS = Counter(
     "tenantry_kube_requests_total",
@@ -46,7 +48,24 @@ API_SECONDS = Histogram(
     registry=REGISTRY,
 )
 
-DRIFT = Counter("tenantry_drift_corrected_total", "Tenants whose objects were put back.", registry=REGISTRY)
+APPLIES = Counter(
+    "tenantry_applies_total",
+    "Objects that were applied, by kind and by what came of it.",
+    ["kind", "result"],  # created, changed, unchanged, refused, failed
+    registry=REGISTRY,
+)
+RENDERS = Counter(
+    "tenantry_renders_total",
+    "Renders of the tenant chart, by whether the result was still in memory.",
+    ["cache"],  # hit, miss
+    registry=REGISTRY,
+)
+DRIFT = Counter(
+    "tenantry_drift_corrected_total",
+    "Objects that somebody else had changed or deleted and that were put back, by kind.",
+    ["kind"],
+    registry=REGISTRY,
+)
 READY_SECONDS = Histogram(
     "tenantry_time_to_ready_seconds",
     "Time from the creation of a Tenant until it was Ready for the first time.",

@@ -1,5 +1,6 @@
 """Bring one tenant to its declared state."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
@@ -41,10 +42,11 @@ class Reconciler:
         recorder: Recorder,
         platform: Platform,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._live, self._now = client, live, now
         self._lookout = Lookout(live, renderer, platform)
-        self._reporter = Reporter(client=client, live=live, recorder=recorder, platform=platform, now=now)
+        self._reporter = Reporter(client=client, live=live, recorder=recorder, platform=platform, now=now, clock=clock)
         steps = Steps(
             client=client,
             live=live,
@@ -55,7 +57,6 @@ class Reconciler:
             now=now,
         )
         self._steps: Mapping[State, Callable[[Facts], Awaitable[Facts]]] = {
-            State.UNSEEN: steps.announce,
             State.UNPREPARED: steps.prepare,
             State.UNCLAIMED: steps.claim,
             State.KEYLESS: steps.issue,
@@ -71,16 +72,18 @@ class Reconciler:
 
         - the Tenant is unknown: nothing to do;
         - it is being deleted: ``deletion.delete`` does what can be done now and says when to come back;
-        - a state without a step: healthy, on its way, blocked or suspended; the status says which;
+        - a state without a step: healthy, on its way, blocked or suspended; the status says which (that it is on its
+          way only after a moment, since mostly it has arrived by then);
         - a step was refused in a way that only a change can heal (``Failure``): the status says what has to change;
         - anything else that went wrong (``KubeError``) is raised, and the queue comes back with growing patience.
         """
         record = self._live.tenants.get(name)
         if record is None:
             self._lookout.forget(name)
+            self._reporter.forget(name)
             return None
         logs.bind(tenant=name, generation=record.meta.generation, attempt=turn.attempt)
-        facts = self._lookout.look(record, turn, self._now())
+        facts = self._reporter.recall(self._lookout.look(record, turn, self._now()))
         assessment = assess(facts, GROUP_KINDS)
         try:
             if assessment.state is State.DELETING:
@@ -98,6 +101,9 @@ class Reconciler:
             if turn.attempt >= PATIENCE and not isinstance(error, errors.WritesForbidden):
                 await self._reporter.report(facts, failed(_hiccup(error, turn.attempt)))
             raise
+        await self._reporter.drift(facts)
+        if (held := self._reporter.hold(facts, assessment)) is not None:
+            return held
         record = await self._reporter.report(facts, assessment)
         # The answer to our write may hold a change that the watch will now count as an echo.
         return 0.0 if _moved(facts.meta, record.meta) else pause(assessment, facts.next_due, self._now())

@@ -9,19 +9,20 @@ from msgspec.structs import replace
 from tenantry_operator.api.conditions import Reason
 from tenantry_operator.api.meta import namespace_of
 from tenantry_operator.api.resolve import ResolvedSpec
-from tenantry_operator.apply import applyset, keys, pods
+from tenantry_operator.apply import applyset, credentials, keys, pods
 from tenantry_operator.apply import namespace as namespaces
 from tenantry_operator.apply.kinds import TENANTS
 from tenantry_operator.kube.client import Client
-from tenantry_operator.kube.resources import NAMESPACES, SECRETS
+from tenantry_operator.kube.resources import NAMESPACES, ROLE_BINDINGS, SECRETS
 from tenantry_operator.live import Live
 from tenantry_operator.look import Lookout
-from tenantry_operator.plan import names, objects
+from tenantry_operator.plan import names
 from tenantry_operator.plan import status as plan_status
-from tenantry_operator.plan.assess import Assessment, Facts, Failure, State, retains
+from tenantry_operator.plan.assess import Facts, Failure
 from tenantry_operator.plan.desired import Platform, Wanted
+from tenantry_operator.plan.drift import Drift
 from tenantry_operator.plan.keys import replacement
-from tenantry_operator.plan.observed import fingerprint
+from tenantry_operator.plan.observed import Child, fingerprint
 from tenantry_operator.render import Renderer, RenderError
 from tenantry_operator.report import Reporter
 
@@ -46,13 +47,6 @@ class Steps:
         self._renderer, self._reporter = renderer, reporter
         self._platform, self._now = platform, now
 
-    async def announce(self, facts: Facts) -> Facts:
-        """The first condition of all, so that nobody takes a Tenant without conditions for a finished one (kstatus)."""
-        record = await self._reporter.report(facts, Assessment(state=State.UNSEEN, reason=Reason.PROGRESSING))
-        # A Tenant that has changed meanwhile keeps the old version here, which the next step's test will refuse.
-        same = record.meta.generation == facts.meta.generation
-        return replace(facts, status=record.status, meta=record.meta if same else facts.meta)
-
     async def prepare(self, facts: Facts) -> Facts:
         """Our finalizer and the set's bookkeeping, before anything is made that they are to find again."""
         raw = await self._client.json_patch(
@@ -64,38 +58,47 @@ class Steps:
     async def claim(self, facts: Facts) -> Facts:
         """The namespace, and our rights in it."""
         name, uid = facts.meta.name, facts.meta.uid
+        namespace, binding = self._lookout.own(facts)
         try:
-            fresh, found = await namespaces.claim(self._client, name, uid, self._platform)
+            claimed = await namespaces.claim(self._client, name, uid, namespace, binding)
         except Failure as failure:
             if failure.reason is not Reason.NAMESPACE_CONFLICT or not await namespaces.adopt(self._client, name, uid):
                 raise
             note = f"{namespace_of(name)}, which was not made for this Tenant, said that it may be taken over"
             await self._reporter.record(facts, Reason.NAMESPACE_ADOPTED.value, note, warning=False)
-            fresh, found = await namespaces.claim(self._client, name, uid, self._platform)
-        for each in found:
+            claimed = await namespaces.claim(self._client, name, uid, namespace, binding)
+        for each in claimed.children:
             self._live.put_child(each)
-        if facts.status.applied is not None:
-            await self._note_drift(facts)
-        facts = self._lookout.observed(replace(facts, fresh=fresh))
-        return self._lookout.keyed(facts, None) if fresh else facts
+        facts = self._lookout.observed(replace(facts, fresh=claimed.created, drifts=_lost(facts, claimed)))
+        # The keys of a namespace that is gone went with it.
+        return self._lookout.keyed(facts, None) if claimed.created else facts
 
     async def issue(self, facts: Facts) -> Facts:
-        """The keys: read, made, or replaced."""
-        assert isinstance(facts.spec, ResolvedSpec)
-        issues = await keys.ensure(self._client, facts.meta.name, facts.spec.keys, fresh=facts.fresh, now=facts.now)
+        """The keys: read, made, or replaced. With them the copies of credentials, which no watch reports either."""
+        spec, name = facts.spec, facts.meta.name
+        assert isinstance(spec, ResolvedSpec)
+        issues = await keys.ensure(self._client, name, spec.keys, fresh=facts.fresh, now=facts.now)
         for key, replaced, tampered in issues:
             if replaced is not None:
                 note = replacement(key, replaced, tampered=tampered)
                 await self._reporter.record(facts, Reason.KEY_ROTATED.value, note, warning=tampered)
+        lost = self._lookout.lost_keys(facts, [issue.key for issue in issues if issue.replaced is None])
+        drifts = [Drift(kind=SECRETS.kind, name=names.key_secret(key.name)) for key in lost]
+        intact = facts.fresh or await credentials.intact(self._client, name, spec.upstreams)
+        if intact:
+            self._lookout.trust(name)
+        facts = replace(facts, secrets_intact=intact, drifts=(*facts.drifts, *drifts))
         return self._lookout.keyed(facts, tuple(issue.key for issue in issues))
 
     async def put_back(self, facts: Facts) -> Facts:
         """What somebody has edited or deleted; a key may be among it, so those are read again."""
-        facts = await self.apply(await self.issue(facts))
-        await self._note_drift(facts)
-        return facts
+        return await self._apply(await self.issue(facts), compare=True)
 
     async def apply(self, facts: Facts) -> Facts:
+        """What is to be applied now, after a change."""
+        return await self._apply(facts, compare=False)
+
+    async def _apply(self, facts: Facts, *, compare: bool) -> Facts:
         """Render, apply in order, prune, refresh running pods; only then is the digest noted.
 
         Killed anywhere in between: the digest in the status is still the old one, so all of it is done again.
@@ -103,9 +106,9 @@ class Steps:
         name, wanted, had_pods = facts.meta.name, facts.wanted, facts.workload is not None
         assert wanted is not None
         members = await self._members(facts, wanted)
-        # What ``claim`` has applied a moment ago need not be applied again.
-        done = [each for each in facts.children if facts.fresh and each.ref.name == names.OPERATOR_BINDING]
-        tied = applyset.ApplySet(self._client, name, facts.children, fresh=facts.fresh)
+        # What ``claim`` has made a moment ago need not be applied again.
+        done = [each for each in facts.children if facts.fresh and _is_own(each)]
+        tied = applyset.ApplySet(self._client, name, facts.children, fresh=facts.fresh, compare=compare)
         applied = done + await tied.apply([each for each in members if each.ref not in {child.ref for child in done}])
         for each in applied:
             if each.ref.group_kind != SECRETS.group_kind:
@@ -119,7 +122,9 @@ class Steps:
         status = plan_status.applied(
             facts.status, wanted.digest, self._renderer.chart, fingerprint(applied), self._now()
         )
-        return replace(self._lookout.observed(facts), status=status)
+        self._lookout.trust(name)
+        drifts = (*facts.drifts, *tied.drifts)
+        return replace(self._lookout.observed(facts), status=status, secrets_intact=True, drifts=drifts)
 
     async def _members(self, facts: Facts, wanted: Wanted) -> list[applyset.Member]:
         name = facts.meta.name
@@ -127,16 +132,21 @@ class Steps:
             rendered = await self._renderer.render(name, namespace_of(name), wanted.values)
         except RenderError as error:
             raise Failure(Reason.RENDER_FAILED, str(error)) from error
-        marked = [
-            objects.owned_namespace(each, name, facts.meta.uid, retain=retains(facts, None))
-            if each.get("kind") == NAMESPACES.kind
-            else each
-            for each in rendered
-        ]
-        copies = await keys.credential_copies(self._client, name, wanted.spec.upstreams, self._platform.namespace)
-        binding = objects.operator_binding(name, self._platform)
-        return applyset.members(name, [*marked, binding, *copies])
+        copies = await credentials.copies(self._client, name, wanted.spec.upstreams, self._platform.namespace)
+        return applyset.members(name, [*wanted.own, *rendered, *copies])
 
-    async def _note_drift(self, facts: Facts) -> None:
-        log.warning("drift put back")
-        await self._reporter.drift(facts)
+
+def _lost(facts: Facts, claimed: namespaces.Claimed) -> tuple[Drift, ...]:
+    if facts.status.applied is None:
+        return ()
+    namespace, binding = (each.ref for each in claimed.children)
+    if claimed.created:
+        return (Drift(kind=NAMESPACES.kind, name=namespace.name),)
+    drifts = [Drift(kind=NAMESPACES.kind, name=namespace.name, fields=claimed.lost)] if claimed.lost else []
+    if binding not in {each.ref for each in facts.children}:
+        drifts.append(Drift(kind=ROLE_BINDINGS.kind, name=binding.name))
+    return tuple(drifts)
+
+
+def _is_own(each: Child) -> bool:
+    return each.ref.group_kind == NAMESPACES.group_kind or each.ref.name == names.OPERATOR_BINDING

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -242,7 +243,9 @@ def test_drift_is_put_back(
     else:
         cluster.patch(where, body)
     eventually("it is put back", lambda: masked(cluster, name) == before)
-    eventually("an Event tells", lambda: (name, "DriftCorrected") in events(cluster))
+    note = eventually("an Event tells", lambda: drift_note(cluster, name))
+    assert where.rpartition("/")[2] in note
+    assert ("deleted" in note) == (body is None)
 
 
 def test_labels_do_not_make_an_object_a_tenants(cluster: Cluster, operator: Operator, name: str) -> None:
@@ -262,10 +265,43 @@ def test_labels_do_not_make_an_object_a_tenants(cluster: Cluster, operator: Oper
     cluster.delete(f"/api/v1/namespaces/victim-{name}")
 
 
-def events(cluster: Cluster) -> set[tuple[str, str]]:
-    """Name and reason of all Events about Tenants."""
+@pytest.mark.parametrize("secret", ["key-default", "upstream-openai"])
+def test_a_deleted_secret_is_put_back_although_secrets_are_not_watched(
+    cluster: Cluster, operator: Operator, name: str, secret: str
+) -> None:
+    cluster.apply(f"{SYSTEM}/secrets/openai", credentials("sk"))
+    cluster.tenant(name, upstreams=[CREDENTIALS])
+    cluster.wait_for(name, "Ready", "True")
+    path = f"/api/v1/namespaces/tenant-{name}/secrets/{secret}"
+    eventually("the quota has counted both", lambda: counted(cluster, name) == "2")
+    cluster.delete(path)
+    eventually("it is put back", lambda: cluster.find(path), patience=10)
+    assert secret in eventually("an Event tells", lambda: drift_note(cluster, name))
+    found = cluster.key(name)
+    assert found is not None
+    eventually("the policy follows", lambda: cluster.policy(name)["keys"][0]["sha256"] == digest_of(found))
+
+
+def counted(cluster: Cluster, name: str) -> str | None:
+    """How many Secrets the quota has counted."""
+    quota = cluster.call("GET", f"/api/v1/namespaces/tenant-{name}/resourcequotas/tenant")
+    used = quota.get("status", {}).get("used", {}).get("count/secrets")
+    return None if used is None else str(used)
+
+
+def digest_of(secret: dict[str, Any]) -> str:
+    """SHA-256 of the key in a Secret."""
+    return hashlib.sha256(base64.b64decode(secret["data"]["api-key"])).hexdigest()
+
+
+def drift_note(cluster: Cluster, name: str) -> str | None:
+    """The one Event about drift of this Tenant."""
     listed = cluster.call("GET", "/apis/events.k8s.io/v1/namespaces/default/events")["items"]
-    return {(each["regarding"]["name"], each["reason"]) for each in listed if each["regarding"]["kind"] == "Tenant"}
+    notes = [
+        str(each["note"]) for each in listed if (each["regarding"]["name"], each["reason"]) == (name, "DriftCorrected")
+    ]
+    assert len(notes) < 2, notes
+    return notes[0] if notes else None
 
 
 def masked(cluster: Cluster, name: str) -> dict[str, object]:

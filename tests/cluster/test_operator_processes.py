@@ -9,7 +9,7 @@ import pytest
 
 from tests.cluster.cluster import TENANTS, TIERS, Cluster
 from tests.cluster.installation import Installation
-from tests.cluster.operator_process import Operators
+from tests.cluster.operator_process import Operator, Operators
 from tests.cluster.recording_proxy import Asked, Fault, Harm, proxies
 
 
@@ -61,6 +61,23 @@ def test_an_object_of_another_set_is_left_alone(cluster: Cluster, operators: Ope
     stalled = cluster.wait_for(name, "Stalled", "True", "ObjectConflict")
     assert "tenantry-policy" in stalled["message"]
     assert cluster.call("GET", path)["data"] == {"policy.json": "theirs"}
+
+
+def test_a_new_tenant_costs_at_most_three_calls_more_than_it_has_objects(
+    cluster: Cluster, operators: Operators, name: str
+) -> None:
+    running = operators.start().says("synced")
+    before = calls(running)
+    cluster.tenant(name, autoscaling={"minReplicas": 1, "maxReplicas": 3}, owners=[{"kind": "User", "name": "ada"}])
+    cluster.wait_for(name, "Ready", "True")
+    assert calls(running) - before <= len(cluster.objects(name)) + 3
+
+
+def calls(operator: Operator) -> float:
+    """Requests so far, without the lists of everything that are read now and then whatever tenants there are."""
+    text = operator.get("/metrics")[1]
+    counted = [line for line in text.splitlines() if line.startswith("tenantry_kube_requests_total{")]
+    return sum(float(line.rpartition(" ")[2]) for line in counted if 'verb="LIST"' not in line)
 
 
 def test_at_rest_nothing_is_written_also_not_after_a_restart(cluster: Cluster, operators: Operators, name: str) -> None:

@@ -55,6 +55,7 @@ class Reason(StrEnum):
     AS_EXPECTED = "AsExpected", "Nothing to report: what this condition warns of is not the case."
 
     # On the way.
+    PENDING = "Pending", "The operator has not come to this Tenant yet."
     PROGRESSING = "Progressing", "Objects are applied; the endpoint's pods are not ready yet."
     PROGRESSING_WITH_RETRY = (
         "ProgressingWithRetry",

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import yaml
 from msgspec import Struct
 
 from tenantry_operator.api.meta import GROUP, NAME_MAX_LENGTH, VERSION
 from tenantry_operator.api.rules import DNS_LABEL, DNS_LABEL_REMEDY, Rule
 from tenantry_operator.api.schema import Schema, rules_of, schema_of
-from tenantry_operator.api.tenant import TenantSpec, TenantStatus
+from tenantry_operator.api.tenant import PENDING, TenantSpec, TenantStatus
 from tenantry_operator.api.tier import TierSpec
 
 #: Where the files are kept, from the top of the repository. Helm installs what is in a chart's ``crds/`` before
@@ -49,7 +50,9 @@ def tenant_crd() -> Schema:
         "spec": (TenantSpec, "What the customer gets."),
         "status": (TenantStatus, "What the operator saw and did."),
     }
-    crd = _definition("Tenant", "tenants", "ten", description, parts, columns, subresources={"status": {}})
+    crd = _definition(
+        "Tenant", "tenants", "ten", description, parts, columns, subresources={"status": {}}, unwritten=PENDING
+    )
     # Tenants are parents of apply sets; the label is what kubectl looks for (KEP-3659).
     labels = {"app.kubernetes.io/part-of": "tenantry", "applyset.kubernetes.io/is-parent-type": "true"}
     return crd | {"metadata": {"name": f"tenants.{GROUP}", "labels": labels}}
@@ -76,14 +79,17 @@ def _definition(
     parts: Parts,
     columns: list[Schema],
     subresources: Schema | None = None,
+    unwritten: Struct | None = None,
 ) -> Schema:
+    """``unwritten`` is the status that an object shows until somebody has written one."""
     properties: Schema = {
         "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}"},
         "kind": {"type": "string", "description": kind},
         "metadata": {"type": "object", "properties": {"name": _name()}},
     }
     for name, (model, meaning) in parts.items():
-        properties[name] = schema_of(model) | {"description": meaning}
+        default = {"default": msgspec.to_builtins(unwritten)} if name == "status" and unwritten is not None else {}
+        properties[name] = schema_of(model) | {"description": meaning} | default
     schema = {
         "type": "object",
         "description": description,

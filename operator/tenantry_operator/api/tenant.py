@@ -1,12 +1,12 @@
 """Tenant: one customer. ``spec`` is what the platform team says, ``status`` what the operator saw and did."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 
 from msgspec import Struct
 
-from tenantry_operator.api.conditions import Condition
+from tenantry_operator.api.conditions import Condition, ConditionStatus, ConditionType, Reason
 from tenantry_operator.api.meta import ObjectMeta
 from tenantry_operator.api.rules import DNS_LABEL, DNS_LABEL_REMEDY, about, number, reserved, sequence, text
 from tenantry_operator.api.settings import Settings
@@ -88,6 +88,21 @@ class TenantStatus(Struct, frozen=True, kw_only=True, rename="camel", omit_defau
         tuple[Revision, ...], sequence("The latest revisions, newest first.", max_length=HISTORY_LENGTH)
     ] = ()
     usage: Annotated[Usage, about(reserved("what was used and spent in the current window."))] | None = None
+
+
+#: What a new Tenant's status says until the operator has written one. The API server fills it in (it is the schema's
+#: default, as in the Gateway API), so that nobody takes a Tenant without conditions for a finished one (kstatus).
+PENDING = TenantStatus(
+    conditions=(
+        Condition(
+            type=ConditionType.READY.value,
+            status=ConditionStatus.UNKNOWN,
+            reason=Reason.PENDING.value,
+            message="Waiting for the operator",
+            last_transition_time=datetime(1970, 1, 1, tzinfo=UTC),
+        ),
+    )
+)
 
 
 class Tenant(Struct, frozen=True, kw_only=True, rename="camel"):

@@ -22,6 +22,7 @@ from typing import TypeVar
 
 import msgspec
 
+from tenantry_operator import metrics
 from tenantry_operator.api.conditions import Reason
 from tenantry_operator.api.meta import FINALIZER, ObjectMeta, namespace_of
 from tenantry_operator.apply.kinds import BY_GROUP_KIND, BY_KIND, GROUP_KINDS, STAGES, Stage
@@ -32,7 +33,8 @@ from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.resources import DEPLOYMENTS, SECRETS, Resource
 from tenantry_operator.plan import names, objects
 from tenantry_operator.plan.assess import Failure
-from tenantry_operator.plan.observed import Child, LiveDeployment, LiveObject, Ref, child
+from tenantry_operator.plan.drift import Drift, put_back
+from tenantry_operator.plan.observed import Child, LiveDeployment, LiveObject, Ref, child, own_fields, version
 
 log = logging.getLogger(__name__)
 
@@ -110,14 +112,19 @@ class ApplySet:
     """The members of one tenant.
 
     ``known``: what was last seen of them. ``fresh``: the namespace was made in this very run and holds nothing older.
+    ``compare``: look at each object before it is applied, to tell in ``drifts`` what was put back.
     """
 
-    def __init__(self, client: Client, tenant: str, known: Sequence[Child], *, fresh: bool) -> None:
+    def __init__(
+        self, client: Client, tenant: str, known: Sequence[Child], *, fresh: bool = False, compare: bool = False
+    ) -> None:
         self._client = client
         self._fresh = fresh
         self._tenant = tenant
         self._id = names.set_id(tenant)
         self._known = {each.ref: each for each in known}
+        self._compare = compare
+        self.drifts: list[Drift] = []
 
     async def apply(self, wanted: Sequence[Member]) -> list[Child]:
         """Write all members, stage by stage; gives what they became. Raises Failure or KubeError at the first refusal
@@ -129,6 +136,29 @@ class ApplySet:
         return applied
 
     async def _apply(self, member: Member) -> Child:
+        if not self._compare:
+            return child(member.resource.group_kind, await self._counted(member))
+        before = await self._find(member)
+        after = await self._counted(member)
+        fields = () if before is None else put_back(own_fields(before.metadata), own_fields(after.metadata))
+        if before is None or fields:
+            self.drifts.append(Drift(kind=member.resource.kind, name=member.ref.name, fields=fields))
+        return child(member.resource.group_kind, after)
+
+    async def _counted(self, member: Member) -> LiveObject | LiveDeployment:
+        known, result = self._known.get(member.ref), "failed"
+        try:
+            after = await self._put(member)
+            same = known is not None and known.version == version(after.metadata.resource_version)
+            result = "created" if known is None else "unchanged" if same else "changed"
+        except Failure:
+            result = "refused"
+            raise
+        finally:
+            metrics.APPLIES.labels(member.resource.kind, result).inc()
+        return after
+
+    async def _put(self, member: Member) -> LiveObject | LiveDeployment:
         known = self._known.get(member.ref)
         what = f"{member.resource.kind} {member.ref.name}"
         try:
@@ -146,9 +176,9 @@ class ApplySet:
         except (errors.Invalid, errors.BadRequest) as error:
             raise Failure(Reason.APPLY_FORBIDDEN, f"{what}: {error.message}") from error
 
-    async def _write(self, member: Member, *, force: bool) -> Child:
+    async def _write(self, member: Member, *, force: bool) -> LiveObject | LiveDeployment:
         into: type[LiveObject | LiveDeployment] = LiveDeployment if member.resource is DEPLOYMENTS else LiveObject
-        live = await self._client.apply(
+        return await self._client.apply(
             member.resource,
             member.ref.name,
             member.body,
@@ -156,11 +186,13 @@ class ApplySet:
             force=force,
             into=into,
         )
-        return child(member.resource.group_kind, live)
+
+    async def _find(self, member: Member) -> LiveObject | None:
+        namespace = member.ref.namespace or None
+        return await self._client.find(member.resource, member.ref.name, namespace=namespace, into=LiveObject)
 
     async def _look(self, member: Member, what: str) -> None:
-        namespace = member.ref.namespace or None
-        live = await self._client.find(member.resource, member.ref.name, namespace=namespace, into=LiveObject)
+        live = await self._find(member)
         if live is not None:
             self._check(live.metadata.labels.get(names.PART_OF, ""), what)
 
@@ -200,6 +232,8 @@ class ApplySet:
         try:
             await self._client.delete(resource, orphan.ref.name, namespace=orphan.ref.namespace or None, uid=orphan.uid)
             log.info("pruned", extra={"object": f"{resource.kind}/{orphan.ref.name}"})
+            if self._compare:
+                self.drifts.append(Drift(kind=resource.kind, name=orphan.ref.name, stray=True))
         except errors.NotFound:
             pass  # that is what we wanted
         except errors.Conflict:

@@ -1,4 +1,4 @@
-"""API keys and upstream credentials as Secrets in a tenant's namespace.
+"""API keys as Secrets in a tenant's namespace.
 
 A key comes into being with one create-only POST and is replaced with one patch of the very version that was read; what
 has to be known of former keys is in the same write. Only digests leave this file. However often an operator is killed,
@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -21,7 +21,6 @@ import msgspec
 from tenantry_operator.api.conditions import Reason
 from tenantry_operator.api.meta import namespace_of
 from tenantry_operator.api.resolve import ResolvedKey
-from tenantry_operator.api.traffic import Upstream
 from tenantry_operator.apply.namespace import terminating
 from tenantry_operator.apply.rights import once_granted
 from tenantry_operator.kube import errors
@@ -157,26 +156,3 @@ def _record(wanted: ResolvedKey, secret: _Secret, tenant: str) -> tuple[IssuedKe
             Reason.OBJECT_CONFLICT, f"{where} holds no key under {names.SECRET_FIELD}: delete it to have one issued"
         )
     return key, shown
-
-
-async def credential_copies(
-    client: Client, tenant: str, upstreams: Sequence[Upstream], platform_namespace: str
-) -> list[Mapping[str, object]]:
-    """The Secrets ``upstream-<name>`` to apply, read from the platform's namespace. Not kept in memory.
-
-    Raises Failure when one has gone since the assessment.
-    """
-    named = [upstream for upstream in upstreams if upstream.credentials_secret]
-    return list(await asyncio.gather(*(_copy(client, tenant, upstream, platform_namespace) for upstream in named)))
-
-
-async def _copy(client: Client, tenant: str, upstream: Upstream, platform_namespace: str) -> Mapping[str, object]:
-    assert upstream.credentials_secret is not None
-    source = await client.find(SECRETS, upstream.credentials_secret, namespace=platform_namespace, into=_Secret)
-    encoded = source.data.get(names.SECRET_FIELD) if source else None
-    if not encoded:
-        raise Failure(
-            Reason.CREDENTIALS_NOT_FOUND,
-            f"Secret {upstream.credentials_secret} of {platform_namespace} has no field {names.SECRET_FIELD}: add it",
-        )
-    return objects.secret_copy(tenant, names.upstream_secret(upstream.name), encoded)

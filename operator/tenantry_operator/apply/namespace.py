@@ -1,7 +1,8 @@
-"""A tenant's namespace: claimed with a create-only POST, deleted only by its uid, never taken over unasked."""
+"""A tenant's namespace: claimed with a create-only write, deleted only by its uid, never taken over unasked."""
 
 import contextlib
 import logging
+from typing import NamedTuple
 
 from tenantry_operator.api.conditions import Reason
 from tenantry_operator.api.meta import namespace_of
@@ -10,43 +11,68 @@ from tenantry_operator.kube.client import Client, Nothing
 from tenantry_operator.kube.resources import DEPLOYMENTS, NAMESPACES, ROLE_BINDINGS
 from tenantry_operator.plan import names, objects
 from tenantry_operator.plan.assess import TERMINATING_POLL, Failure
-from tenantry_operator.plan.desired import Platform
-from tenantry_operator.plan.observed import Child, LiveObject, child
+from tenantry_operator.plan.drift import put_back
+from tenantry_operator.plan.observed import Child, LiveMeta, LiveObject, child, own_fields
 
 log = logging.getLogger(__name__)
 
 
-async def claim(client: Client, tenant: str, uid: str, platform: Platform) -> tuple[bool, list[Child]]:
-    """Make the namespace ours, and ourselves able to work in it; whether it is new, and what is there now. Idempotent.
+#: A version that no object has: an apply with it creates the object, or is refused with a conflict when there is one.
+NOT_THERE = "1"
 
-    1. POST the Namespace with the Tenant's uid on it. If the name is taken, look whose it is.
+
+class Claimed(NamedTuple):
+    """What a claim has led to."""
+
+    created: bool  # just now, by us
+    children: tuple[Child, Child]  # the Namespace and the RoleBinding
+    lost: tuple[str, ...]  # fields of a namespace of ours that somebody had changed and that were put back
+
+
+async def claim(client: Client, tenant: str, uid: str, namespace: objects.Object, binding: objects.Object) -> Claimed:
+    """Make the namespace ours, and ourselves able to work in it. Idempotent.
+
+    1. Create the Namespace, by an apply that is refused where one exists. In that case look whose it is.
     2. Apply the RoleBinding that gives the operator its rights there.
 
     Killed after 1: the next run finds a namespace with this Tenant's uid and goes on. Two operators at once: one
-    POST wins, the other finds a namespace with the same uid, and both apply the same RoleBinding.
+    creates it, the other finds a namespace with the same uid, and both apply the same RoleBinding.
     Raises Failure for a namespace that is somebody else's or is being deleted.
     """
-    created = True
+    name, created = namespace_of(tenant), True
+    lost: tuple[str, ...] = ()
     try:
-        body = objects.namespace_claim(tenant, uid)
-        namespace = await client.create(NAMESPACES, body, into=LiveObject)
-        log.info("namespace created", extra={"namespace": namespace.metadata.name})
-    except errors.AlreadyExists:
+        found = await client.apply(NAMESPACES, name, _only_new(namespace), force=False, into=LiveObject)
+        log.info("namespace created", extra={"namespace": name})
+    except errors.Conflict:
         created = False
-        namespace = await client.get(NAMESPACES, namespace_of(tenant), into=LiveObject)
-        namespace = await _reclaimed(client, namespace, tenant, uid)
-    binding = await client.apply(
-        ROLE_BINDINGS,
-        names.OPERATOR_BINDING,
-        objects.operator_binding(tenant, platform),
-        namespace=namespace_of(tenant),
-        into=LiveObject,
-    )
-    return created, [child(NAMESPACES.group_kind, namespace), child(ROLE_BINDINGS.group_kind, binding)]
+        found = await client.get(NAMESPACES, name, into=LiveObject)
+        if not _is_marked(_proven(found, uid), tenant, uid):
+            # Somebody took our marks from it.
+            before = own_fields(found.metadata)
+            found = await client.apply(NAMESPACES, name, _same(namespace, found), force=True, into=LiveObject)
+            lost = put_back(before, own_fields(found.metadata))
+    bound = await client.apply(ROLE_BINDINGS, names.OPERATOR_BINDING, binding, namespace=name, into=LiveObject)
+    children = (child(NAMESPACES.group_kind, found), child(ROLE_BINDINGS.group_kind, bound))
+    return Claimed(created, children, lost)
 
 
-async def _reclaimed(client: Client, namespace: LiveObject, tenant: str, uid: str) -> LiveObject:
-    """The namespace with its marks, put back where somebody took them; its owner's uid proves that it is ours."""
+def _only_new(namespace: objects.Object) -> objects.Object:
+    return _with(namespace, "resourceVersion", NOT_THERE)
+
+
+def _same(namespace: objects.Object, found: LiveObject) -> objects.Object:
+    return _with(namespace, "uid", found.metadata.uid)
+
+
+def _with(namespace: objects.Object, field: str, value: str) -> objects.Object:
+    metadata = namespace["metadata"]
+    assert isinstance(metadata, dict)
+    return {**namespace, "metadata": {**metadata, field: value}}
+
+
+def _proven(namespace: LiveObject, uid: str) -> LiveMeta:
+    """The metadata of a namespace that is ours and stays; the Tenant's uid, in one place or the other, proves it."""
     meta = namespace.metadata
     if meta.deletion_timestamp is not None:
         raise terminating(meta.name)
@@ -57,10 +83,11 @@ async def _reclaimed(client: Client, namespace: LiveObject, tenant: str, uid: st
             f" Delete it, give the Tenant another name, or have it taken over: kubectl annotate namespace {meta.name}"
             f" {names.ADOPT}=true",
         )
-    if names.labels(tenant).items() <= meta.labels.items() and meta.annotations.get(names.TENANT_UID) == uid:
-        return namespace
-    marks = {"labels": names.labels(tenant), "annotations": {names.TENANT_UID: uid}, "uid": meta.uid}
-    return await client.merge_patch(NAMESPACES, meta.name, {"metadata": marks}, into=LiveObject)
+    return meta
+
+
+def _is_marked(meta: LiveMeta, tenant: str, uid: str) -> bool:
+    return names.labels(tenant).items() <= meta.labels.items() and meta.annotations.get(names.TENANT_UID) == uid
 
 
 def terminating(namespace: str) -> Failure:

@@ -18,6 +18,7 @@ from tenantry_operator.api.tenant import Outcome, Tenant, TenantStatus
 from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.plan import names
 from tenantry_operator.plan.desired import Wanted
+from tenantry_operator.plan.drift import Drift
 from tenantry_operator.plan.keys import IssuedKey, expired, expiring
 from tenantry_operator.plan.observed import Child, Workload, fingerprint
 
@@ -32,7 +33,6 @@ TERMINATING_POLL = 5.0
 class State(Enum):
     """Every situation that a Tenant can be in. Those above the line have a step that leads out of them."""
 
-    UNSEEN = auto()  # no condition yet: say that work has begun
     UNPREPARED = auto()  # our finalizer or the set's bookkeeping is missing
     UNCLAIMED = auto()  # the namespace or our rights in it are missing
     KEYLESS = auto()  # a key is not issued, not what it should be by now, or not known to this process yet
@@ -85,14 +85,18 @@ class Facts(Struct, frozen=True, kw_only=True):
     namespace: Child | None = None
     children: tuple[Child, ...] = ()
     workload: Workload | None = None
-    #: uid and version of each credentials Secret that exists and can be used.
-    credentials: Mapping[str, tuple[str, int]] = {}
+    #: Each credentials Secret that exists and can be used, and what tells its content from any other.
+    credentials: Mapping[str, str] = {}
     #: None as long as they are not known to be what they should be by now.
     keys: tuple[IssuedKey, ...] | None = None
+    #: As far as they have been looked at: Secrets of tenants are not watched.
+    secrets_intact: bool = True
     #: What should be applied; None as long as keys are not known.
     wanted: Wanted | None = None
     #: The namespace was made in this very reconcile.
     fresh: bool = False
+    #: What was found changed by somebody else and put back in this very reconcile.
+    drifts: tuple[Drift, ...] = ()
     #: The queue spaces this tenant's reconciles out because it changes too often.
     throttled: bool = False
     #: When something is known to be due (a key expires, a wave begins), whatever else happens.
@@ -133,7 +137,7 @@ def retains(facts: Facts, recorded: str | None) -> bool:
     return recorded == DeletionPolicy.RETAIN.value
 
 
-def missing_credentials(spec: ResolvedSpec, usable: Mapping[str, tuple[str, int]]) -> list[str]:
+def missing_credentials(spec: ResolvedSpec, usable: Mapping[str, str]) -> list[str]:
     """The Secrets that upstreams name and that do not exist or lack the api-key."""
     wanted = {upstream.credentials_secret for upstream in spec.upstreams if upstream.credentials_secret}
     return sorted(wanted - set(usable))
@@ -155,8 +159,6 @@ def assess(facts: Facts, group_kinds: frozenset[str]) -> Assessment:
             f"Secret {', '.join(missing)} with the label {names.CREDENTIALS_SELECTOR} and the field"
             f" {names.SECRET_FIELD} does not exist in the platform's namespace: create it",
         )
-    if not facts.status.conditions:
-        return _on_the_way(State.UNSEEN)
     if not _is_prepared(facts.meta, group_kinds):
         return _on_the_way(State.UNPREPARED)
     if facts.namespace is not None and facts.namespace.terminating:
@@ -173,7 +175,7 @@ def assess(facts: Facts, group_kinds: frozenset[str]) -> Assessment:
     applied = facts.status.applied
     if applied is None or applied.digest != facts.wanted.digest:
         return _on_the_way(State.OUTDATED)
-    if applied.fingerprint != set_fingerprint(facts):
+    if applied.fingerprint != set_fingerprint(facts) or not facts.secrets_intact:
         return _on_the_way(State.DRIFTED)
     return _health(facts, spec)
 
@@ -270,8 +272,6 @@ def _health(facts: Facts, spec: ResolvedSpec) -> Assessment:
 
 
 def _degraded(facts: Facts, spec: ResolvedSpec, workload: Workload) -> tuple[Reason, str] | None:
-    if facts.throttled:
-        return Reason.CIRCUIT_OPEN, "changes arrive faster than they can be applied; see who else edits its objects"
     if workload.available < workload.wanted:
         return Reason.PARTLY_AVAILABLE, f"{workload.available} of {workload.wanted} pods are available"
     if facts.keys and (about_keys := _key_ends(facts.keys, facts.now)):

@@ -33,6 +33,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
     """All that is to be applied for a tenant, worked out once for each look at it."""
 
     spec: ResolvedSpec
+    #: What is applied beside what the chart renders: the Namespace, and the operator's rights in it.
+    own: tuple[Mapping[str, object], ...] = ()
     #: Of the tenant chart; the policy document is in them.
     values: Mapping[str, object]
     #: What ``status.applied.digest`` is compared with.
@@ -115,7 +117,7 @@ def values(tenant: str, spec: ResolvedSpec, document: contract.Policy, platform:
             "tag": platform.image_tag,
             "pullPolicy": platform.image_pull_policy,
         },
-        "namespace": {"create": True, "name": namespace_of(tenant)},
+        "namespace": {"create": False, "name": namespace_of(tenant)},
         "owners": [
             {"kind": owner.kind.value, "name": owner.name} | ({"namespace": owner.namespace} if owner.namespace else {})
             for owner in spec.owners
@@ -171,16 +173,16 @@ def endpoint(tenant: str, spec: ResolvedSpec, platform: Platform) -> str:
     return template
 
 
-def digest(chart_digest: str, credentials: Mapping[str, tuple[str, int]], *, retain: bool, uid: str) -> str:
+def digest(chart_digest: str, own: Sequence[Mapping[str, object]], credentials: Mapping[str, str]) -> str:
     """What ``status.applied.digest`` compares: chart and values, and what the operator adds to them.
 
-    ``credentials`` gives the uid and version of each credentials Secret that was copied.
+    ``own``: the objects that it makes itself; ``credentials``: what tells each copied Secret's content from others.
     """
-    added = msgspec.json.encode([chart_digest, credentials, retain, uid], order="deterministic")
+    added = msgspec.json.encode([chart_digest, own, credentials], order="deterministic")
     return f"sha256:{hashlib.sha256(added).hexdigest()}"
 
 
-def pod_annotations(document: contract.Policy, credentials: Mapping[str, tuple[str, int]]) -> dict[str, str]:
+def pod_annotations(document: contract.Policy, credentials: Mapping[str, str]) -> dict[str, str]:
     """What to write on running pods so that their kubelet refreshes policy and credentials at once."""
     sources = msgspec.json.encode(credentials, order="deterministic")
     return {

@@ -36,6 +36,10 @@ TOOLING = "tenantry/v1alpha1"
 
 #: The Deployment, Service, HPA and PDB of a tenant are all called this.
 WORKLOAD = "api"
+#: The ResourceQuota of a tenant's namespace.
+QUOTA = "tenant"
+#: What it counts so that its status tells when a Secret has gone.
+COUNTED_SECRETS = "count/secrets"
 #: The RoleBinding that gives the operator its rights inside a tenant namespace.
 OPERATOR_BINDING = "tenantry-operator"
 

@@ -9,40 +9,31 @@ from tenantry_operator.plan.desired import Platform
 
 Object = dict[str, object]
 
-
-def namespace_claim(tenant: str, uid: str) -> Object:
-    """The first object of all, created with a POST: whoever creates it owns the name.
-
-    Only what never changes is in it. What is created here stays owned by the POST, and server-side apply
-    could not take it away again; labels and the ownerReference follow with the first apply.
-    """
-    return {
-        "apiVersion": "v1",
-        "kind": "Namespace",
-        "metadata": {
-            "name": namespace_of(tenant),
-            "labels": names.labels(tenant),
-            "annotations": {names.TENANT_UID: uid},
-        },
-    }
+PRODUCT = {"app.kubernetes.io/name": "tenantry-api", "app.kubernetes.io/part-of": "tenantry"}
+#: Pod Security Standard "restricted" as of the oldest release that we support, whatever the API server's newest rules
+#: are: an upgrade of the cluster must not refuse the pods of a tenant (https://kubernetes.io/docs/concepts/security/pod-security-admission/).
+POD_SECURITY = {
+    f"pod-security.kubernetes.io/{mode}{suffix}": value
+    for mode in ("enforce", "audit", "warn")
+    for suffix, value in (("", "restricted"), ("-version", "v1.30"))
+}
 
 
-def owned_namespace(rendered: Mapping[str, object], tenant: str, uid: str, *, retain: bool) -> Object:
-    """The chart's Namespace with the mark of its Tenant.
+def namespace(tenant: str, uid: str, *, retain: bool) -> Object:
+    """The Namespace, complete from the start, because it comes before everything that the chart is rendered from.
 
     With ``deletionPolicy: Delete`` it has an ownerReference, so that garbage collection removes it even when
     the Tenant vanishes while no operator runs; with ``Retain`` it must not have one.
     """
-    metadata = dict(_mapping(rendered, "metadata"))
     policy = DeletionPolicy.RETAIN if retain else DeletionPolicy.DELETE
-    metadata["annotations"] = {
-        **_mapping(metadata, "annotations"),
-        names.TENANT_UID: uid,
-        names.DELETION_POLICY: policy.value,
+    metadata: Object = {
+        "name": namespace_of(tenant),
+        "labels": {**PRODUCT, **POD_SECURITY, **names.labels(tenant)},
+        "annotations": {names.TENANT_UID: uid, names.DELETION_POLICY: policy.value},
     }
     if not retain:
         metadata["ownerReferences"] = [{"apiVersion": API_VERSION, "kind": "Tenant", "name": tenant, "uid": uid}]
-    return {**rendered, "metadata": metadata}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
 
 
 def operator_binding(tenant: str, platform: Platform) -> Object:

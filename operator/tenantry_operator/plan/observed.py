@@ -4,6 +4,7 @@
 """
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 
@@ -75,10 +76,17 @@ class LiveStatus(Struct, frozen=True, rename="camel"):
     conditions: list[LiveCondition] = []
 
 
+class LiveUsage(Struct, frozen=True):
+    """``status.used`` of a ResourceQuota; absent elsewhere."""
+
+    used: dict[str, str] = {}
+
+
 class LiveObject(Struct, frozen=True, rename="camel"):
     """Any managed object, as far as we read it."""
 
     metadata: ManagedMeta
+    status: LiveUsage = LiveUsage()
 
 
 class LiveDeployment(Struct, frozen=True, rename="camel"):
@@ -122,6 +130,7 @@ class Child(Struct, frozen=True, kw_only=True):
     terminating: bool = False
     tenant_uid: str = ""  # Namespaces only: whose it is
     workload: Workload | None = None
+    secrets: int | None = None  # ResourceQuotas only: how many Secrets it has counted in the namespace
 
     @property
     def at_home(self) -> bool:
@@ -133,8 +142,10 @@ class Child(Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, tenant=tenant)
 
     def same_as(self, other: "Child") -> bool:
-        """Whether nothing that decisions look at differs."""
-        return msgspec.structs.replace(self, version=other.version) == other
+        """Whether nothing that decisions look at differs in ``other``, which is newer. More Secrets are no news."""
+        if self.secrets is not None and (other.secrets or 0) < self.secrets:
+            return False
+        return msgspec.structs.replace(self, version=other.version, secrets=other.secrets) == other
 
 
 def child(group_kind: str, live: LiveObject | LiveDeployment) -> Child:
@@ -146,11 +157,17 @@ def child(group_kind: str, live: LiveObject | LiveDeployment) -> Child:
         version=version(meta.resource_version),
         tenant=meta.labels.get(names.TENANT_LABEL, ""),
         set_id=meta.labels.get(names.PART_OF, ""),
-        fields=_owned(meta.managed_fields),
+        fields=_owned(meta),
         terminating=meta.deletion_timestamp is not None,
         tenant_uid=meta.annotations.get(names.TENANT_UID, "") if group_kind == "Namespace" else "",
         workload=_workload(live) if isinstance(live, LiveDeployment) else None,
+        secrets=_secrets(live) if isinstance(live, LiveObject) else None,
     )
+
+
+def _secrets(live: LiveObject) -> int | None:
+    counted = live.status.used.get(names.COUNTED_SECRETS, "")
+    return int(counted) if counted.isdigit() else None
 
 
 def version(resource_version: str) -> int:
@@ -158,10 +175,20 @@ def version(resource_version: str) -> int:
     return int(resource_version) if resource_version.isdigit() else 0
 
 
-def _owned(entries: list[ManagedFields]) -> str:
-    # When somebody else changes or removes a field that we applied, the API server takes it out of our entry.
-    # Fields that others add are theirs and no drift. Status writes of controllers touch their entries only.
-    for entry in entries:
+def own_fields(meta: ManagedMeta) -> Mapping[str, object]:
+    """The fields that we applied and that are still ours.
+
+    When somebody else changes or removes a field that we applied, the API server takes it out of our entry.
+    Fields that others add are theirs and no drift. Status writes of controllers touch their entries only.
+    """
+    for entry in meta.managed_fields:
+        if entry.manager == names.FIELD_MANAGER and entry.operation == "Apply" and not entry.subresource:
+            return msgspec.json.decode(entry.fields_v1, type=dict[str, object])
+    return {}
+
+
+def _owned(meta: ManagedMeta) -> str:
+    for entry in meta.managed_fields:
         if entry.manager == names.FIELD_MANAGER and entry.operation == "Apply" and not entry.subresource:
             return _hashed(bytes(entry.fields_v1))
     return ""

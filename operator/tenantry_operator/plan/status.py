@@ -11,12 +11,11 @@ from tenantry_operator.api.tenant import HISTORY_LENGTH, Applied, Outcome, Revis
 from tenantry_operator.plan.assess import Assessment, Facts, State
 from tenantry_operator.plan.desired import Platform, endpoint
 
-_TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
+_TRUE, _FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
 
 #: States in which the operator (or a controller that it waits for) is still at work.
 _AT_WORK = frozenset(
     {
-        State.UNSEEN,
         State.UNPREPARED,
         State.UNCLAIMED,
         State.KEYLESS,
@@ -29,10 +28,18 @@ _AT_WORK = frozenset(
     }
 )
 
+#: What to do about an open circuit, whatever else is the case.
+TOO_OFTEN = (
+    "changes arrive faster than they can be applied, so they are looked at once in a while: see who else edits the"
+    " Tenant or its objects (`kubectl get events`, managedFields)"
+)
+
 
 def report(facts: Facts, assessment: Assessment, platform: Platform, now: datetime) -> TenantStatus:
     """The status to write. ``facts.status`` already holds what was applied in this reconcile."""
     old, generation = facts.status, facts.meta.generation
+    if facts.throttled:
+        assessment = replace(assessment, degraded=(Reason.CIRCUIT_OPEN, TOO_OFTEN))
     if assessment.state is State.SUSPENDED and old.conditions:
         # Hands off: what the other conditions say was true when it was written, and keeps its old observedGeneration.
         suspended = transition(old.conditions, [_suspended(assessment)], generation=generation, now=now)
@@ -66,7 +73,7 @@ def verdicts(assessment: Assessment) -> list[Verdict]:
     state, reason, message = assessment.state, assessment.reason, assessment.message
     stalled = assessment.stalled
     reconciling = not stalled and (state in _AT_WORK or state is State.FAILED)
-    ready = {State.READY: _TRUE, State.UNSEEN: _UNKNOWN}.get(state, _FALSE)
+    ready = _TRUE if state is State.READY else _FALSE
     degraded = assessment.degraded
     return [
         Verdict(type=ConditionType.READY, status=ready, reason=reason, message=message),
@@ -113,8 +120,9 @@ def _judged(history: tuple[Revision, ...], state: State) -> tuple[Revision, ...]
 
 
 def first_ready(old: TenantStatus, new: TenantStatus) -> bool:
-    """Whether the Tenant has become Ready for the first time in its life."""
-    return old.applied is not None and old.applied.revision == 1 and _was_ready(new) and not _was_ready(old)
+    """Whether the Tenant has become Ready for the first time in its life, as far as its history goes back."""
+    whole = not old.history or old.history[-1].revision == 1
+    return whole and _was_ready(new) and not _was_ready(old)
 
 
 def _was_ready(status: TenantStatus) -> bool:
@@ -122,14 +130,16 @@ def _was_ready(status: TenantStatus) -> bool:
 
 
 def turned(old: TenantStatus, new: TenantStatus) -> list[Condition]:
-    """The conditions whose status changed, or that give a new reason while they warn: what deserves an Event."""
+    """The conditions whose status changed, or that give a new reason while they warn: what deserves an Event.
+
+    Not the first Ready of a Tenant, unless something was wrong before: that all went as it should is no news.
+    """
     before = {condition.type: condition for condition in old.conditions}
-    return [
-        condition
-        for condition in new.conditions
-        if condition.type in (ConditionType.READY, ConditionType.STALLED, ConditionType.DEGRADED)
-        and _is_news(before.get(condition.type), condition)
-    ]
+    stalled = before.get(ConditionType.STALLED)
+    told = {ConditionType.READY, ConditionType.STALLED, ConditionType.DEGRADED}
+    if first_ready(old, new) and (stalled is None or stalled.status != _TRUE):
+        told.discard(ConditionType.READY)
+    return [each for each in new.conditions if each.type in told and _is_news(before.get(each.type), each)]
 
 
 def _is_news(before: Condition | None, after: Condition) -> bool:

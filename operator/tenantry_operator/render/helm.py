@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from tenantry_operator import metrics
 from tenantry_operator.render.helper import Helper
 from tenantry_operator.render.renderer import ChartIdentity, Objects, RenderError, canonical, digest_of
 
@@ -63,11 +64,13 @@ class HelmRenderer:
         kept = self._cache.get(digest)
         if kept is None:
             self.misses += 1
+            metrics.RENDERS.labels("miss").inc()
             # A helper that was started anew may have found another chart on disk: what it renders has its own digest.
             self._identity, kept = await self._helper.render(release, namespace, encoded)
             self._keep(digest_of(self._identity, encoded), kept)
         else:
             self.hits += 1
+            metrics.RENDERS.labels("hit").inc()
             self._cache.move_to_end(digest)
         return msgspec.json.decode(kept, type=list[dict[str, object]])
 

@@ -6,6 +6,7 @@ import re
 
 import pytest
 from tenantry_operator.api.units import parse_quantity
+from tenantry_operator.plan import names, objects
 from tenantry_service.serve import parser
 
 from tests.unit.charts.conftest import CHARTS, RenderTenant
@@ -30,6 +31,15 @@ async def test_the_namespace_enforces_restricted_pods(tenant: RenderTenant) -> N
     namespace = find(await tenant(namespace={"create": True, "name": "tenant-acme"}), "Namespace")
     labels = at(namespace, "metadata.labels")
     assert [labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "audit", "warn")] == ["restricted"] * 3
+
+
+async def test_a_namespace_made_by_hand_is_fenced_as_one_made_by_the_operator(tenant: RenderTenant) -> None:
+    by_hand = find(await tenant(namespace={"create": True, "name": "tenant-acme"}), "Namespace")
+    by_operator = objects.namespace("acme", "uid", retain=False)
+    ours = {key: value for key, value in at(by_operator, "metadata.labels").items() if key not in names.labels("acme")}
+    assert ours
+    assert ours.items() <= at(by_hand, "metadata.labels").items()
+    assert {key for key in at(by_hand, "metadata.labels") if "pod-security" in key} <= set(ours)
 
 
 async def test_pods_are_restricted_and_hold_no_token(tenant: RenderTenant) -> None:

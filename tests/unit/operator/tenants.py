@@ -100,7 +100,7 @@ def settled(**facts: object) -> Facts:
         keys=(KEY,),
         wanted=WANTED,
     )
-    begun = report(seen, Assessment(state=State.UNSEEN, reason=Reason.PROGRESSING), PLATFORM, NOW)
+    begun = report(seen, Assessment(state=State.PROGRESSING, reason=Reason.PROGRESSING), PLATFORM, NOW)
     seen = replace(seen, status=applied(begun, DIGEST, "tenant-0.1.0", set_fingerprint(seen), NOW))
     seen = replace(seen, status=report(seen, assess(seen, GROUP_KINDS), PLATFORM, NOW))
     return told(seen, **facts)

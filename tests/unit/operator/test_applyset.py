@@ -90,21 +90,11 @@ def test_everything_but_secrets_is_watched() -> None:
     assert set(MANAGED) - set(WATCHED) == {SECRETS}
 
 
-def test_the_claim_holds_only_what_never_changes() -> None:
-    claim = objects.namespace_claim("acme", UID)
-    metadata = claim["metadata"]
-    assert isinstance(metadata, dict)
-    assert set(metadata) == {"name", "labels", "annotations"}
-    assert metadata["annotations"] == {names.TENANT_UID: UID}
-
-
 @pytest.mark.parametrize("retain", [True, False])
 def test_a_retained_namespace_is_not_tied_to_its_tenant(retain: bool) -> None:
-    chart = rendered("Namespace", name=SPACE, annotations={"chart": "own"})
-    metadata = objects.owned_namespace(chart, "acme", UID, retain=retain)["metadata"]
+    metadata = objects.namespace("acme", UID, retain=retain)["metadata"]
     assert isinstance(metadata, dict)
     assert ("ownerReferences" in metadata) is not retain
-    assert metadata["annotations"]["chart"] == "own"
     assert metadata["annotations"][names.TENANT_UID] == UID
 
 

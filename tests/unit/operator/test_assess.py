@@ -6,7 +6,6 @@ import pytest
 from msgspec.structs import replace
 from tenantry_operator.api.conditions import Reason
 from tenantry_operator.api.decode import FieldError
-from tenantry_operator.api.tenant import TenantStatus
 from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.apply.kinds import GROUP_KINDS
 from tenantry_operator.plan import names
@@ -47,8 +46,8 @@ def test_a_settled_tenant_is_ready_and_asks_for_nothing() -> None:
     assert judge(settled()) == Assessment(state=State.READY, reason=Reason.READY)
 
 
-def test_a_new_tenant_is_first_announced() -> None:
-    assert judge(new_facts()).state is State.UNSEEN
+def test_a_new_tenant_is_first_prepared() -> None:
+    assert judge(new_facts()).state is State.UNPREPARED
 
 
 @pytest.mark.parametrize(
@@ -202,18 +201,12 @@ def test_limits_that_hold_per_pod_only_are_said_to_be_so(spec: dict[str, object]
     assert (verdict.degraded is not None and verdict.degraded[0] is Reason.LIMITS_PER_REPLICA) is degraded
 
 
-def test_an_open_circuit_shows() -> None:
-    verdict = judge(settled(throttled=True))
-    assert verdict.degraded is not None
-    assert verdict.degraded[0] is Reason.CIRCUIT_OPEN
-
-
 def test_only_usable_credentials_count() -> None:
-    facts = settled(tenant=tenant(upstreams=CREDENTIALS), credentials={"openai": ("uid", 5)})
+    facts = settled(tenant=tenant(upstreams=CREDENTIALS), credentials={"openai": "hash"})
     spec = facts.spec
     assert not isinstance(spec, Assessment)
     assert missing_credentials(spec, facts.credentials) == []
-    assert missing_credentials(spec, {"other": ("uid", 5)}) == ["openai"]
+    assert missing_credentials(spec, {"other": "hash"}) == ["openai"]
 
 
 def test_retention_is_decided_by_the_spec_then_by_what_was_applied_last() -> None:
@@ -229,7 +222,3 @@ def test_a_set_is_prepared_also_when_it_lists_more_kinds_than_we_know() -> None:
     meta = settled().meta
     more = {**meta.annotations, names.SET_GROUP_KINDS: meta.annotations[names.SET_GROUP_KINDS] + ",Widget.example"}
     assert judge(settled(meta=replace(meta, annotations=more))).state is State.READY
-
-
-def test_a_status_without_conditions_counts_as_unseen_even_if_something_was_applied() -> None:
-    assert judge(settled(status=TenantStatus())).state is State.UNSEEN

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from tenantry_operator.api.resolve import ResolvedSpec, resolve
 from tenantry_operator.plan import names
 from tenantry_operator.plan.desired import digest, endpoint, pod_annotations, policy, split_image, values
+from tenantry_operator.plan.objects import namespace
 from tenantry_service import policy as contract
 
 from tests.unit.operator.tenants import KEY, PLATFORM, UID, tenant, tier
@@ -116,14 +117,15 @@ def test_the_public_template_knows_port_tenant_and_namespace() -> None:
 
 
 def test_the_digest_covers_everything_that_is_added_to_the_chart() -> None:
-    base = digest("chart", {"openai": ("uid", 1)}, retain=False, uid=UID)
-    assert base == digest("chart", {"openai": ("uid", 1)}, retain=False, uid=UID)
+    own = [namespace("acme", UID, retain=False)]
+    base = digest("chart", own, {"openai": "hash"})
+    assert base == digest("chart", own, {"openai": "hash"})
     others = [
-        digest("other", {"openai": ("uid", 1)}, retain=False, uid=UID),
-        digest("chart", {"openai": ("uid", 2)}, retain=False, uid=UID),
-        digest("chart", {}, retain=False, uid=UID),
-        digest("chart", {"openai": ("uid", 1)}, retain=True, uid=UID),
-        digest("chart", {"openai": ("uid", 1)}, retain=False, uid="other"),
+        digest("other", own, {"openai": "hash"}),
+        digest("chart", own, {"openai": "other"}),
+        digest("chart", own, {}),
+        digest("chart", [namespace("acme", UID, retain=True)], {"openai": "hash"}),
+        digest("chart", [namespace("acme", "other", retain=False)], {"openai": "hash"}),
     ]
     assert len({base, *others}) == 6
 
@@ -132,4 +134,4 @@ def test_pods_are_touched_for_a_new_policy_and_for_new_credentials() -> None:
     base = pod_annotations(document(), {})
     assert base[names.POLICY_REVISION] == document().revision
     assert pod_annotations(document(limits={"requestsPerMinute": 1}), {}) != base
-    assert pod_annotations(document(), {"openai": ("uid", 1)}) != base
+    assert pod_annotations(document(), {"openai": "hash"}) != base

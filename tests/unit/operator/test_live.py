@@ -82,10 +82,12 @@ def test_credentials_are_news_for_tenants_that_use_them_directly_or_by_their_tie
     live.put_tenant(read_tenant({**raw_tenant(9, 2), "spec": {"tier": "standard", "upstreams": [own]}}))
     assert live.tenants_using("openai") == []
     assert live.tenants_using("own") == ["acme"]
-    assert live.put_credential(Credential("own", "uid", 5, usable=True))
-    assert not live.put_credential(Credential("own", "uid", 5, usable=True))
-    assert not live.drop_credential("own", 4)
-    assert live.drop_credential("own", 5)
+    assert live.put_credential(Credential("own", "uid", 5, "hash"))
+    assert not live.put_credential(Credential("own", "uid", 5, "hash"))
+    assert not live.put_credential(Credential("own", "uid", 6, "hash")), "relabelled, not changed"
+    assert live.put_credential(Credential("own", "uid", 7, "other"))
+    assert not live.drop_credential("own", 6)
+    assert live.drop_credential("own", 7)
 
 
 def test_an_old_event_does_not_overwrite_what_a_write_has_told_us() -> None:

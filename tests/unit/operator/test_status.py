@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 from tenantry_operator.api.conditions import Condition, ConditionStatus, Reason
-from tenantry_operator.api.tenant import HISTORY_LENGTH, Outcome, TenantStatus
+from tenantry_operator.api.tenant import HISTORY_LENGTH, PENDING, Outcome, TenantStatus
 from tenantry_operator.apply.kinds import GROUP_KINDS
 from tenantry_operator.plan.assess import Assessment, Facts, Failure, State, assess, failed
 from tenantry_operator.plan.status import applied, first_ready, report, turned, verdicts
@@ -40,10 +40,15 @@ def kstatus(status: TenantStatus) -> str:
     return "Current"
 
 
-def test_the_first_touch_says_unknown_and_reconciling() -> None:
+def test_before_the_operator_says_anything_a_tenant_is_on_its_way() -> None:
+    assert said(PENDING) == {"Ready": "Unknown"}
+    assert kstatus(PENDING) == "InProgress"
+
+
+def test_the_first_touch_says_not_ready_and_reconciling() -> None:
     status = written(new_facts())
     assert said(status) == {
-        "Ready": "Unknown",
+        "Ready": "False",
         "Reconciling": "True",
         "Stalled": "False",
         "Suspended": "False",
@@ -168,7 +173,8 @@ def test_events_are_for_transitions_that_somebody_wants_to_hear_of() -> None:
     ready, begun = settled().status, written(new_facts())
     blocked = written(settled(tier=None))
     assert turned(TenantStatus(), begun) == []
-    assert [each.type for each in turned(begun, ready)] == ["Ready"]
+    assert turned(begun, ready) == [], "the first Ready is no news"
+    assert [each.type for each in turned(written(new_facts(tier=None)), ready)] == ["Ready"], "unless it was stalled"
     assert [each.type for each in turned(ready, blocked)] == ["Ready", "Stalled"]
     assert [each.type for each in turned(blocked, ready)] == ["Ready"]
     assert turned(ready, ready) == []
@@ -181,3 +187,13 @@ def test_becoming_ready_for_the_first_time_happens_once() -> None:
     assert first_ready(begun, ready)
     assert not first_ready(ready, ready)
     assert not first_ready(begun, begun)
+    assert first_ready(PENDING, ready), "also when all of it is in one write"
+    assert not first_ready(replace(begun, history=(replace(begun.history[0], revision=6),)), ready), "who knows"
+
+
+@pytest.mark.parametrize("facts", [settled(), settled(workload=None), settled(tier=None)])
+def test_an_open_circuit_shows_whatever_else_is_the_case(facts: Facts) -> None:
+    open_circuit = written(replace(facts, throttled=True))
+    assert said(open_circuit)["Degraded"] == "True"
+    assert condition(open_circuit, "Degraded").reason == Reason.CIRCUIT_OPEN
+    assert said(open_circuit)["Ready"] == said(written(facts))["Ready"]

@@ -76,7 +76,7 @@ def test_the_content_of_a_credential_is_not_kept() -> None:
     taken, _ = intake()
     secret = {"metadata": {"name": "openai", "uid": "u", "resourceVersion": "2"}, "data": {names.SECRET_FIELD: "c2s="}}
     taken.credential(False, secret)
-    assert taken.live.credentials["openai"].usable
+    assert taken.live.credentials["openai"].content
     assert "c2s=" not in repr(taken.live)
 
 
