@@ -70,6 +70,10 @@ def test_the_three_agree_on_every_state(cluster: Cluster, kubectl: Kubectl, name
     assert judged(cluster, kubectl, name) == JUDGED.get(state, AT_WORK)
 
 
+def test_a_tenant_that_nobody_has_looked_at_is_on_the_way(cluster: Cluster, kubectl: Kubectl, name: str) -> None:
+    assert judged(cluster, kubectl, name) == AT_WORK
+
+
 @pytest.mark.parametrize("state", [State.FAILED, State.STUCK])
 def test_the_three_agree_that_nothing_more_will_happen_by_itself(
     cluster: Cluster, kubectl: Kubectl, name: str, state: State
