@@ -70,7 +70,8 @@ def test_a_new_tenant_costs_at_most_three_calls_more_than_it_has_objects(
     before = calls(running)
     cluster.tenant(name, autoscaling={"minReplicas": 1, "maxReplicas": 3}, owners=[{"kind": "User", "name": "ada"}])
     cluster.wait_for(name, "Ready", "True")
-    assert calls(running) - before <= len(cluster.objects(name)) + 3
+    used, objects = calls(running) - before, len(cluster.objects(name))
+    assert used <= objects + 3, f"{used:.0f} calls for {objects} objects"
 
 
 def calls(operator: Operator) -> float:
