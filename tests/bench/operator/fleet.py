@@ -78,16 +78,13 @@ async def bodies(renderer: Renderer, number: int) -> Bodies:
     rendered = list(await renderer.render(name, f"tenant-{name}", values))
     encoded = base64.b64encode(b"sk-bench").decode()
     own: list[Mapping[str, object]] = [
+        # Without an owner: there is no Tenant here, and garbage collection would take the namespace away.
+        objects.namespace(name, f"uid-{number}", retain=True),
         objects.operator_binding(name, PLATFORM),
         objects.key_secret(name, "default", "tn_abcdefghij23_bench", '{"id":"abcdefghij23","rotation":0}'),
         objects.secret_copy(name, names.upstream_secret("openai"), encoded),
     ]
-    # Without an owner: there is no Tenant here, and garbage collection would take the namespace away.
-    marked = [
-        objects.owned_namespace(each, name, f"uid-{number}", retain=True) if each["kind"] == NAMESPACES.kind else each
-        for each in rendered
-    ]
-    members = applyset.members(name, [*marked, *own])
+    members = applyset.members(name, [*own, *rendered])
     stages = []
     for stage in Stage:
         batch = [member for member in members if STAGES[member.resource] is stage]
