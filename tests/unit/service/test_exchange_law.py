@@ -12,6 +12,7 @@ from tenantry_service.proxy.exchange import State
 from tenantry_service.proxy.messages import Gone, Settle, Timer, ToClient
 
 from tests.unit.service.playbook import (
+    NOW,
     Event,
     Play,
     chat_body,
@@ -35,6 +36,19 @@ STREAM = request(body=chat_body(stream=True))
 GRANT = reserved()
 REFUSED = reserved(Refusal(Dimension.REQUESTS, 1, 1, 1000, Standing()))
 
+FORM = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n--b--\r\n'
+
+
+def begins(path: str, length: int, first: bytes, kind: bytes = b"application/octet-stream") -> Event:
+    """A request of which a first piece comes with its head."""
+    what = head("POST", path, length=length, extra=((b"content-type", kind),))
+    return lambda e: e.on_request(what, NOW, (first,), complete=len(first) == length)
+
+
+UPLOAD = begins("/v1/files", 10, b"12345")
+REST: list[Event] = [lambda e: e.on_body(b"67890"), lambda e: e.on_body_end()]
+BLOCKED: list[Event] = [lambda e: e.on_upstream_full(), lambda e: e.on_upstream_drained()]
+SPOKEN = [upstream_head(200), data(b'{"text":"x","usage":{"type":"duration","seconds":6}}'), end()]
 STORIES: dict[str, list[Event]] = {
     "plain": [*CHAT, GRANT, sent(), upstream_head(200), data(ANSWER), end()],
     "plain in pieces": [*CHAT, GRANT, sent(), upstream_head(200), data(ANSWER[:9]), data(ANSWER[9:]), end()],
@@ -57,6 +71,26 @@ STORIES: dict[str, list[Event]] = {
     "refused by limits": [*CHAT, REFUSED],
     "refused by key": request(head(key=None), chat_body()),
     "bad body": request(body=b"{"),
+    "upload": [UPLOAD, GRANT, sent(), *BLOCKED, *REST, upstream_head(200), data(b"{}"), end()],
+    "upload that is complete before it is sent": [UPLOAD, GRANT, *REST, sent(), upstream_head(200), end()],
+    "upload with an early answer": [UPLOAD, GRANT, sent(), upstream_head(413), data(b"{}"), end(), *REST],
+    "form": [
+        begins("/v1/audio/transcriptions", len(FORM), FORM[:30], b"multipart/form-data; boundary=b"),
+        lambda e: e.on_body(FORM[30:]),
+        GRANT,
+        lambda e: e.on_body_end(),
+        sent(),
+        *SPOKEN,
+    ],
+    "responses": [
+        *request(head("POST", "/v1/responses"), b'{"model":"gpt-4o","stream":true}'),
+        GRANT,
+        sent(),
+        upstream_head(200, SSE),
+        data(b'data: {"type":"response.completed","response":{"usage":{"input_tokens":1}}}\n\n'),
+        end(),
+    ],
+    "listing": [*request(head("GET", "/v1/files")), GRANT, sent(), upstream_head(200), data(b"{}"), end()],
     "models": [*request(head("GET", "/v1/models")), sent(), upstream_head(200), data(b'{"data":[]}'), end()],
 }
 INTRUDERS: dict[str, Event] = {
@@ -119,6 +153,11 @@ def test_every_story_ends_by_itself(name: str) -> None:
 
 
 CULPRITS = (
+    "asked.inspection.inspect",
+    "asked.inspection.estimate",
+    "asked.headers.upstream_head",
+    "upload.pricing.worst_case",
+    "upload.framing.chunk",
     "asked.routes.match",
     "asked.bodies.inspect_chat",
     "asked.bodies.upstream_body",
