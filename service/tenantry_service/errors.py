@@ -163,6 +163,22 @@ UPSTREAM_UNREACHABLE = ApiError(
     type="upstream_error",
     code="upstream_unreachable",
 )
+UPSTREAM_SUSPENDED = ApiError(
+    status=503,
+    error_type=ErrorType.PROVIDER_UNREACHABLE,
+    message="The upstream has failed repeatedly and is given a moment; repeat the request shortly.",
+    type="upstream_error",
+    code="upstream_suspended",
+    headers=RETRY_SOON,
+)
+NO_CONNECTION = ApiError(
+    status=503,
+    error_type=ErrorType.TENANTRY_OVERLOADED,
+    message="All connections of this replica to the upstream are in use; repeat the request shortly.",
+    type="service_unavailable_error",
+    code="server_is_overloaded",
+    headers=RETRY_SOON,
+)
 UPSTREAM_INVALID = ApiError(
     status=502,
     error_type=ErrorType.PROVIDER_INTERRUPTED,

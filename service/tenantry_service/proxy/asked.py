@@ -10,7 +10,7 @@ from tenantry_service.proxy import headers, inspection, models, routes
 from tenantry_service.proxy.body import Chat, Estimate
 from tenantry_service.proxy.inspection import RULES, Ask
 from tenantry_service.proxy.messages import RequestHead
-from tenantry_service.proxy.routes import INSPECTED, Plan, Route
+from tenantry_service.proxy.routes import FORMS, INSPECTED, Plan, Route
 from tenantry_service.proxy.snapshot import OTHER_MODEL, Caller, Endpoint, Snapshot, Target, TenantView
 from tenantry_service.proxy.upload import Upload
 
@@ -77,6 +77,21 @@ class Asked:
         """Whether the caller waits to be asked for the body."""
         return self._head.expects_continue
 
+    @property
+    def idempotent(self) -> bool:
+        """Whether a repetition changes nothing (RFC 9110 9.2.2)."""
+        return self._head.method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be asked again after an answer that says that it failed: what generates leaves nothing."""
+        return self.idempotent or self.plan in INSPECTED or self.plan in FORMS
+
+    @property
+    def read_timeout(self) -> float | None:
+        """Seconds that the caller waits."""
+        return headers.read_timeout(self._head)
+
     def read_head(self, head: RequestHead, snapshot: Snapshot, now: float, *, ledger_full: bool) -> ApiError | None:
         """Route, key, size: everything that can refuse a request before its body. ``now`` in Unix seconds."""
         self._head = head
@@ -125,6 +140,8 @@ class Asked:
     def forget_body(self) -> None:
         """Nobody needs it any more."""
         self._body = []
+        if self.upload is not None:
+            self.upload.forget()
 
     def understand(self) -> ApiError | None:
         """The request is complete: find out where it goes and what it may cost, or why it goes nowhere."""
@@ -190,7 +207,7 @@ class Asked:
         self.estimate = self.upload.estimate(self._head.content_length)
 
     def upstream_request(self, endpoint: Endpoint) -> bytes:
-        """What goes upstream, once. A body that passes through follows, unless it is all there."""
+        """What goes upstream. A body that passes through follows, unless it is all there."""
         upload = self.upload
         if upload is not None:
             length = self._head.content_length
@@ -198,5 +215,4 @@ class Asked:
             if whole is not None:
                 return headers.upstream_request(self._head, endpoint, whole)
             return headers.upstream_head(self._head, endpoint, None if length is None else length + upload.delta)
-        body, self._body = self._body, []
-        return headers.upstream_request(self._head, endpoint, body[0] if self._chat is not None else b"")
+        return headers.upstream_request(self._head, endpoint, self._body[0] if self._chat is not None else b"")

@@ -127,7 +127,10 @@ class Call:
         """The deadline has passed."""
         timer = self._exchange.state.timer
         self.deadline = NEVER
-        if timer is not None:
+        if timer is Timer.CONNECT and self._upstream is not None and self._upstream.starved:
+            self._upstream.cancel()
+            self.upstream_gone(Gone.OVERLOADED)
+        elif timer is not None:
             self.timer(timer)
 
     def pause(self) -> None:
@@ -175,7 +178,7 @@ class Call:
         """The answer begins, goes on, ends."""
         if head is not None:
             self._since = time.perf_counter()
-            self._first_byte = self._since - self._started
+            self._first_byte = self._exchange.elapsed = self._since - self._started
         if end:
             self._upstream = None
         self._handle_event(self._exchange.on_upstream, head, data, end)
@@ -255,7 +258,7 @@ class Call:
                 self._upstream.write(command.data, last=command.last)
         elif isinstance(command, CloseUpstream):
             if self._upstream is not None:
-                self._upstream.cancel()
+                self._upstream.cancel(failed=command.failed)
                 self._upstream = None
         elif isinstance(command, AbortClient):
             self._client.abort()
@@ -264,7 +267,12 @@ class Call:
 
     def _arm(self) -> None:
         timer = self._exchange.state.timer
-        self.deadline = NEVER if timer is None or self._paused else self._engine.now + self._engine.seconds[timer]
+        if timer is None or self._paused:
+            self.deadline = NEVER
+        elif timer is Timer.RETRY:
+            self.deadline = self._engine.now + self._exchange.wait_seconds
+        else:
+            self.deadline = self._engine.now + self._engine.seconds[timer]
 
     def _count_ours(self) -> None:
         if self._since:

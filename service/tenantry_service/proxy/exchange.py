@@ -21,6 +21,7 @@ from tenantry_service.proxy.answers import NOTHING_USED, Answer, Used
 from tenantry_service.proxy.asked import Asked
 from tenantry_service.proxy.messages import (
     ABORT_CLIENT,
+    CLOSE_FAILED_UPSTREAM,
     CLOSE_UPSTREAM,
     CONTINUE_READING,
     ClientHead,
@@ -44,6 +45,21 @@ from tenantry_service.proxy.upload import Upload
 CLIENT_CLOSED_REQUEST = 499
 
 
+#: The longest wait for an upstream that says when it may be asked again. Longer ones are the caller's.
+MOST_WAIT_MS = 2_000
+#: The request was not served, and another upstream may: its credential is bad, or it is busy.
+_REFUSED = frozenset([401, 429, 503])
+#: The upstream broke down over the request; what it did until then, it does not charge for.
+_FAILED = frozenset([500, 502, 504])
+_BUSY = frozenset([429, 503])
+_NEVER_ASKED = {
+    Gone.UNREACHABLE: errors.UPSTREAM_UNREACHABLE,
+    Gone.INTERRUPTED: errors.UPSTREAM_UNREACHABLE,
+    Gone.SUSPENDED: errors.UPSTREAM_SUSPENDED,
+    Gone.OVERLOADED: errors.NO_CONNECTION,
+}
+
+
 class State(enum.Enum):
     """Where an exchange is, and the timer that runs there. It starts anew with every byte of request and answer."""
 
@@ -56,6 +72,8 @@ class State(enum.Enum):
     UPLOADING = ("uploading", Timer.REQUEST_BODY)
     BLOCKED = ("blocked", Timer.IDLE)
     WAITING = ("waiting", Timer.FIRST_BYTE)
+    #: The same upstream is asked again when it said that it may be.
+    BACKING_OFF = ("backing off", Timer.RETRY)
     ANSWERING = ("answering", Timer.IDLE)
     DONE = ("done", None)
 
@@ -65,9 +83,9 @@ class State(enum.Enum):
 
 
 # Asking an enum class for a member costs ten times as much as asking the module.
-NEW, RECEIVING, RESERVING, ABANDONED, CONNECTING, UPLOADING, BLOCKED, WAITING, ANSWERING, DONE = State
+NEW, RECEIVING, RESERVING, ABANDONED, CONNECTING, UPLOADING, BLOCKED, WAITING, BACKING_OFF, ANSWERING, DONE = State
 #: While the client shall send no more of a body that passes through.
-HOLDING = frozenset([RESERVING, ABANDONED, CONNECTING, BLOCKED])
+HOLDING = frozenset([RESERVING, ABANDONED, CONNECTING, BLOCKED, BACKING_OFF])
 _NO_ERROR = ErrorType.NONE
 
 
@@ -80,13 +98,17 @@ class Exchange:
         "_head_sent",
         "_request_id_line",
         "_reservation",
+        "_retried",
         "_snapshot",
+        "_tried",
         "_whole",
         "asked",
+        "elapsed",
         "error_type",
         "request_id",
         "state",
         "status",
+        "wait_seconds",
     )
 
     def __init__(self, snapshot: Snapshot, request_id: str) -> None:
@@ -103,6 +125,13 @@ class Exchange:
         self._head_sent = False
         #: The request goes upstream in one piece.
         self._whole = True
+        #: Other upstreams that were asked, and whether one was asked twice.
+        self._tried = 0
+        self._retried = False
+        #: Told by whoever has a clock when an upstream's head arrives: seconds since the request began.
+        self.elapsed = 0.0
+        #: How long to back off.
+        self.wait_seconds = 0.0
         self._answer: Answer | None = None
 
     def __repr__(self) -> str:
@@ -287,11 +316,16 @@ class Exchange:
         """The head of the answer. It is held until the first bytes of the body, so that both leave in one write."""
         if self.state is not WAITING and self.state is not UPLOADING and self.state is not BLOCKED:
             return ()
+        if head.status >= 400:
+            again = self._ask_again(head)
+            if again:
+                return again
         if head.status == 401:
             # The platform's credential is bad, the caller's key is good; and the body may quote that credential.
             return (CLOSE_UPSTREAM, *self._fail(errors.UPSTREAM_CREDENTIALS, exact=True))
         asked = self.asked
         assert asked.caller is not None
+        asked.forget_body()
         expected = 0 if asked.estimate is None else asked.estimate.output_tokens
         answer = self._answer = answers.choose(
             asked.plan, head, asked.caller.view, wants_usage=asked.wants_usage, expected=expected
@@ -334,7 +368,9 @@ class Exchange:
         """The upstream could not be reached, or was lost before the end of its answer."""
         match self.state:
             case State.CONNECTING:
-                return self._fail(errors.UPSTREAM_UNREACHABLE, exact=True)
+                return self._fail_over() or self._fail(_NEVER_ASKED[gone], exact=True)
+            case State.WAITING if self.asked.idempotent and (other := self._fail_over()):
+                return other
             case State.UPLOADING | State.BLOCKED:
                 return self._fail(errors.UPSTREAM_INVALID, exact=True)
             case State.WAITING:
@@ -362,10 +398,14 @@ class Exchange:
                 return self._refuse(errors.BODY_TIMEOUT)
             case Timer.IDLE if self.state is BLOCKED:
                 return (CLOSE_UPSTREAM, *self._fail(errors.UPSTREAM_TIMEOUT, exact=True))
+            case Timer.RETRY:
+                assert self.asked.endpoint is not None
+                return self._open(self.asked.endpoint)
             case Timer.CONNECT:
-                return (CLOSE_UPSTREAM, *self._fail(errors.UPSTREAM_TIMEOUT, exact=True))
+                other = self._fail_over()
+                return (CLOSE_FAILED_UPSTREAM, *(other or self._fail(errors.UPSTREAM_TIMEOUT, exact=True)))
             case Timer.FIRST_BYTE:
-                return (CLOSE_UPSTREAM, *self._fail(errors.UPSTREAM_TIMEOUT, exact=False))
+                return (CLOSE_FAILED_UPSTREAM, *self._fail(errors.UPSTREAM_TIMEOUT, exact=False))
             case _:
                 return (CLOSE_UPSTREAM, *self._break_off(errors.UPSTREAM_STALLED))
 
@@ -381,7 +421,7 @@ class Exchange:
             case State.RESERVING:
                 self.state = ABANDONED
                 return self._refusal(early)
-            case State.CONNECTING | State.UPLOADING | State.BLOCKED:
+            case State.CONNECTING | State.UPLOADING | State.BLOCKED | State.BACKING_OFF:
                 return (CLOSE_UPSTREAM, *self._fail(early, exact=True))
             case State.WAITING:
                 return (CLOSE_UPSTREAM, *self._fail(late, exact=False))
@@ -390,10 +430,43 @@ class Exchange:
             case _:
                 return ()
 
+    # Asking again, as long as the client has heard nothing.
+
+    def _fail_over(self) -> Commands:
+        """Ask the next upstream that serves this model; nothing if there is none, or part of the body is gone."""
+        asked = self.asked
+        others = () if asked.target is None else asked.target.others
+        if self._tried >= len(others) or (asked.upload is not None and asked.upload.passed):
+            return ()
+        self._tried += 1
+        return self._open(others[self._tried - 1])
+
+    def _ask_again(self, head: ResponseHead) -> Commands:
+        """What to do about an upstream that did not do what it was asked; nothing if its answer is the answer."""
+        refused = head.status in _REFUSED
+        if not refused and not (head.status in _FAILED and self.asked.repeatable):
+            return ()
+        other = self._fail_over()
+        if other:
+            return (CLOSE_UPSTREAM, *other)
+        upload = self.asked.upload
+        wait_ms = head.retry_after_ms
+        if wait_ms is None or head.status not in _BUSY or self._retried or (upload is not None and upload.passed):
+            return ()
+        patience = self.asked.read_timeout
+        if wait_ms > MOST_WAIT_MS or (patience is not None and self.elapsed + wait_ms / 1000 > patience / 2):
+            # Our caller can wait better than we can.
+            return ()
+        self._retried = True
+        self.wait_seconds = wait_ms / 1000
+        self.state = BACKING_OFF
+        return (CLOSE_UPSTREAM,)
+
     # The ways to end.
 
     def _open(self, endpoint: Endpoint) -> Commands:
         self.state = CONNECTING
+        self.asked.endpoint = endpoint
         request = self.asked.upstream_request(endpoint)
         self._whole = self.asked.upload is None or self.asked.upload.ended
         return (OpenUpstream(endpoint, request, self._whole),)
@@ -438,7 +511,7 @@ class Exchange:
             case State.NEW | State.RECEIVING:
                 self.error_type = error_type
                 return self._end(first)
-            case State.CONNECTING | State.UPLOADING | State.BLOCKED:
+            case State.CONNECTING | State.UPLOADING | State.BLOCKED | State.BACKING_OFF:
                 self.error_type = error_type
                 return self._end((*first, CLOSE_UPSTREAM, *self._settle(NOTHING_USED)))
             case _:

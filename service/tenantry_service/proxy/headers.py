@@ -1,5 +1,7 @@
 """Which headers pass, in both directions. Pure; names come in lower-case."""
 
+import math
+import re
 from collections.abc import Iterable
 
 from tenantry_service.limits.buckets import Standing
@@ -139,7 +141,24 @@ def response_head(status: int, headers: HeaderList) -> ResponseHead:
             chunked = True
         elif name == b"content-encoding":
             encoding = value.strip().lower()
-    return ResponseHead(status, to_client(headers), length, media_type, encoding, length is None and not chunked)
+    again = None if status < 400 else retry_after_ms(headers)
+    return ResponseHead(status, to_client(headers), length, media_type, encoding, length is None and not chunked, again)
+
+
+def retry_after_ms(headers: HeaderList) -> int | None:
+    """``retry-after-ms``, else ``retry-after`` in seconds. (Dates are for waits longer than any of ours.)"""
+    found = dict(headers)
+    for name, scale in ((b"retry-after-ms", 1), (b"retry-after", 1000)):
+        value = found.get(name, b"")
+        if re.fullmatch(rb"[0-9]{1,9}(\.[0-9]{1,6})?", value):
+            return math.ceil(float(value) * scale)
+    return None
+
+
+def read_timeout(head: RequestHead) -> float | None:
+    """Seconds that the caller waits for an answer (the OpenAI SDK says so)."""
+    value = next((value for name, value in head.headers if name == b"x-stainless-read-timeout"), b"")
+    return float(value) if re.fullmatch(rb"[0-9]{1,9}(\.[0-9]{1,6})?", value) else None
 
 
 def lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -43,15 +43,18 @@ class ResponseHead(Struct, frozen=True, gc=False):
     media_type: bytes = b""
     encoding: bytes = b""
     until_close: bool = False
+    #: When the upstream says that it may be asked again.
+    retry_after_ms: int | None = None
 
 
 class Timer(enum.IntEnum):
-    """What an exchange may wait for too long. The first four depend on its state, the others come from outside."""
+    """What an exchange may wait for too long. The first five depend on its state, the others come from outside."""
 
     REQUEST_BODY = enum.auto()
     CONNECT = enum.auto()
     FIRST_BYTE = enum.auto()
     IDLE = enum.auto()
+    RETRY = enum.auto()
     CLIENT_STALLED = enum.auto()
     DRAIN = enum.auto()
 
@@ -60,6 +63,9 @@ class Gone(enum.Enum):
     """How an upstream was lost."""
 
     UNREACHABLE = "unreachable"
+    #: It has failed so often that it is not asked for a while, or no connection to it is free.
+    SUSPENDED = "suspended"
+    OVERLOADED = "overloaded"
     INTERRUPTED = "interrupted"
 
 
@@ -123,7 +129,9 @@ class AbortClient(Struct, frozen=True):
 
 
 class CloseUpstream(Struct, frozen=True):
-    """Cancel the upstream request."""
+    """Cancel the upstream request; ``failed``: because it did not answer in time."""
+
+    failed: bool = False
 
 
 class Settle(Struct, frozen=True, gc=False):
@@ -143,5 +151,6 @@ Command = (
 Commands = Sequence[Command]
 
 CLOSE_UPSTREAM = CloseUpstream()
+CLOSE_FAILED_UPSTREAM = CloseUpstream(failed=True)
 ABORT_CLIENT = AbortClient()
 CONTINUE_READING = ContinueReading()

@@ -8,12 +8,16 @@ import logging
 import ssl
 from collections import deque
 
+from tenantry_service.proxy.breaker import Breaker
+from tenantry_service.proxy.dial import dial
 from tenantry_service.proxy.messages import Gone
 from tenantry_service.proxy.snapshot import Endpoint
 from tenantry_service.proxy.upstream import Connection, Handle, Listener
 
 #: Connections to one address; as many as the OpenAI SDK allows itself. More requests wait in line.
 MAX_CONNECTIONS = 1000
+#: Requests that may wait in that line; more are told to come back.
+MAX_WAITING = 1000
 #: An idle connection is closed after this. Servers close theirs after 5 s (uvicorn) to 75 s (nginx), and say so first.
 IDLE_SECONDS = 30.0
 #: The exchange's own timer is shorter; this only makes sure that no attempt outlives everybody.
@@ -32,8 +36,15 @@ class Pending:
         self.complete = complete
         self.connecting: asyncio.Task[None] | None = None
 
-    def cancel(self) -> None:
-        """Leave the line."""
+    @property
+    def starved(self) -> bool:
+        """It waits for one of our own connections to become free, and not for the upstream."""
+        return self.connecting is None
+
+    def cancel(self, *, failed: bool = False) -> None:
+        """Leave the line; ``failed``: because it took too long."""
+        if failed and not self.starved:
+            self.pool.failed()
         self.pool.leave(self)
 
     def write(self, data: bytes, *, last: bool) -> None:
@@ -58,6 +69,7 @@ class Pool:
         self._waiting: deque[Pending] = deque()
         self._open = 0
         self._connecting = 0
+        self._breaker = Breaker()
         # An outage is logged when it begins and when it ends, not once per request.
         self._reachable = True
         # Asking for the running loop costs a system call each time (Python 3.11 looks for forks).
@@ -77,11 +89,17 @@ class Pool:
         """Send ``request`` now if a connection is free (``upstream_sent`` has then been called, and None is returned),
         or as soon as one is. One that is not ``complete`` cannot be sent again if its connection turns out to be stale,
         and so gets a new one while there is room."""
+        if self._breaker.failures and not self._breaker.allows(self._loop.time()):
+            listener.upstream_gone(Gone.SUSPENDED)
+            return None
         while self._idle and (complete or self._open + self._connecting >= self._max):
             connection = self._idle.pop()
             if not connection.closed:
                 connection.send(request, listener, complete=complete)
                 return None
+        if len(self._waiting) >= MAX_WAITING:
+            listener.upstream_gone(Gone.OVERLOADED)
+            return None
         pending = Pending(self, request, listener, complete=complete)
         self._waiting.append(pending)
         self._connect_for(pending)
@@ -106,16 +124,13 @@ class Pool:
     async def _connect(self, pending: Pending) -> None:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                _, connection = await self._loop.create_connection(
-                    lambda: Connection(self),
-                    self.where.host,
-                    self.where.port,
-                    ssl=self._tls,
-                    server_hostname=self.where.host if self._tls else None,
+                connection = await dial(
+                    lambda: Connection(self), self.where.host, self.where.port, self._tls, Connection.discard
                 )
         except (OSError, TimeoutError, ValueError) as error:
             # A name that cannot be encoded is a ValueError.
             self._note(reachable=False, reason=str(error) or type(error).__name__)
+            self.failed()
             connection = None
         finally:
             self._connecting -= 1
@@ -129,6 +144,20 @@ class Pool:
             self._waiting.remove(pending)
             pending.listener.upstream_gone(Gone.UNREACHABLE)
         self._connect_for_next()
+
+    def failed(self) -> None:
+        """The upstream failed in a way that speaks against asking it again."""
+        self._breaker.failed(self._loop.time())
+
+    def answered(self) -> None:
+        """The upstream answered."""
+        if self._breaker.failures:
+            self._breaker.succeeded()
+
+    @property
+    def unused(self) -> bool:
+        """Nothing is kept here that anybody could miss."""
+        return not (self._open or self._connecting or self._waiting or self._breaker.failures)
 
     def _note(self, *, reachable: bool, reason: str = "") -> None:
         if reachable is self._reachable:
@@ -200,10 +229,16 @@ class Upstreams:
         return self._tls
 
     def figures(self) -> list[tuple[str, int, int]]:
-        """Upstream name, busy and idle connections of each pool."""
-        return [(pool.where.name, pool.busy, pool.idle) for pool in self._pools.values()]
+        """Upstream name, busy and idle connections: of all addresses that go by that name."""
+        found: dict[str, tuple[int, int]] = {}
+        for pool in self._pools.values():
+            busy, idle = found.get(pool.where.name, (0, 0))
+            found[pool.where.name] = busy + pool.busy, idle + pool.idle
+        return [(name, busy, idle) for name, (busy, idle) in found.items()]
 
     def close_idle(self, before: float) -> None:
-        """See :meth:`Pool.close_idle`."""
-        for pool in self._pools.values():
+        """See :meth:`Pool.close_idle`. Pools of addresses that are no longer in use go with their last connection."""
+        for address, pool in list(self._pools.items()):
             pool.close_idle(before)
+            if pool.unused:
+                del self._pools[address]

@@ -143,6 +143,10 @@ class Upload:
         held, self._held = b"".join(self._held), []
         return self.frame(held) + (self.frame_end() if self.ended else b"")
 
+    def forget(self) -> None:
+        """Nobody needs what is held."""
+        self._held = []
+
     def frame(self, data: bytes) -> bytes:
         """A piece of the body as the upstream gets it."""
         return framing.chunk(data, last=False) if self._chunked else data

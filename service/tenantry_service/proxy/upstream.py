@@ -22,6 +22,10 @@ STALE_SECONDS = 1.0
 MAX_HEAD_BYTES = 128 * 1024
 
 
+#: Answers that count as a failure of the upstream, whatever was asked.
+FAILING = frozenset([502, 503, 504])
+
+
 class Listener(Protocol):
     """Whoever waits for an answer."""
 
@@ -47,8 +51,12 @@ class Listener(Protocol):
 class Handle(Protocol):
     """A request under way."""
 
-    def cancel(self) -> None:
-        """Nobody wants the answer any more; no call comes after this."""
+    @property
+    def starved(self) -> bool:
+        """It waits for one of our own connections to become free."""
+
+    def cancel(self, *, failed: bool = False) -> None:
+        """Nobody wants the answer any more; no call comes after this. ``failed``: because it did not come in time."""
 
     def write(self, data: bytes, *, last: bool) -> None:
         """More of a request that was not complete."""
@@ -71,6 +79,12 @@ class Owner(Protocol):
 
     def again(self, request: bytes, listener: Listener) -> None:
         """Send a request that went to a connection which was no longer there."""
+
+    def failed(self) -> None:
+        """The upstream failed in a way that speaks against asking it again."""
+
+    def answered(self) -> None:
+        """The upstream answered."""
 
     def now(self) -> float:
         """The loop's time."""
@@ -124,9 +138,21 @@ class Connection(asyncio.Protocol):
         if data and not self.closed:
             self._transport.write(data)
 
-    def cancel(self) -> None:
+    @property
+    def starved(self) -> bool:
+        """It has a connection."""
+        return False
+
+    def discard(self) -> None:
+        """Close a connection that the pool never had."""
+        self.closed = True
+        self._transport.abort()
+
+    def cancel(self, *, failed: bool = False) -> None:
         """Close: an answer cannot be left half-read on a connection that shall be used again."""
         self._listener = None
+        if failed:
+            self._pool.failed()
         self._close()
 
     def pause(self) -> None:
@@ -193,6 +219,10 @@ class Connection(asyncio.Protocol):
                     self._fail(Gone.INTERRUPTED)
                 return
             self._head_told = True
+            if head.status in FAILING:
+                self._pool.failed()
+            else:
+                self._pool.answered()
         read, body = data, self._body
         if body:
             self._body = []
@@ -240,6 +270,8 @@ class Connection(asyncio.Protocol):
             self._fail(Gone.INTERRUPTED)
 
     def _fail(self, gone: Gone) -> None:
+        if not self._head_told:
+            self._pool.failed()
         listener, self._listener = self._listener, None
         self._close()
         if listener is not None:

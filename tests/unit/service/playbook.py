@@ -81,7 +81,8 @@ def head(
     extra: tuple[tuple[bytes, bytes], ...] = (),
 ) -> RequestHead:
     """A request's head."""
-    lines = [(b"host", b"tenant.test"), (b"content-type", b"application/json"), *extra]
+    kind = () if any(name == b"content-type" for name, _ in extra) else ((b"content-type", b"application/json"),)
+    lines = [(b"host", b"tenant.test"), *kind, *extra]
     if key is not None:
         lines.append((b"authorization", f"Bearer {key}".encode()))
     if continues:

@@ -337,9 +337,9 @@ def test_an_upstream_that_keeps_silent_is_504(which: Timer, exact: bool) -> None
     ],
 )
 def test_an_upstreams_own_error_passes_as_it_is_and_costs_nothing(status: int, error_type: ErrorType) -> None:
-    story = waiting().on(upstream_head(status, "application/json", 2, (b"retry-after-ms", b"7")), data(b"{}"), end())
+    story = waiting().on(upstream_head(status, "application/json", 2, (b"retry-after-ms", b"7000")), data(b"{}"), end())
     assert story.client_head.status == status
-    assert b"retry-after-ms: 7\r\n" in story.client_head.lines
+    assert b"retry-after-ms: 7000\r\n" in story.client_head.lines
     assert (story.settled.usage, story.settled.exact) == (Usage(), True)
     assert story.exchange.error_type is error_type
 
