@@ -190,7 +190,8 @@ def test_an_upstream_killed_under_load_costs_errors_and_nothing_else(tmp_path: P
             simulator.process.kill()
             for thread in threads:
                 thread.join()
-            assert set(outcomes) == {"ok", "502"}
+            # 503: after a few failures the upstream is not even asked.
+            assert {"ok", "502"} <= set(outcomes) <= {"ok", "502", "503"}
             until(lambda: "tenantry_in_flight_requests 0.0" in running.get("/metrics")[1])
             running.process.send_signal(signal.SIGTERM)
             assert running.process.wait(10) == 0
