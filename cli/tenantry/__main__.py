@@ -14,6 +14,11 @@ COMMANDS = {
         "run an OpenAI-compatible endpoint (a tenant's pod, or a laptop with --upstream)",
     ),
     "operator": ("tenantry_operator.main:main", "reconcile Tenants into namespaces, keys and endpoints"),
+    "serve-from-environment": (
+        "tenantry.from_environment:main",
+        "the same, where the policy and the upstream's key come as environment variables",
+    ),
+    "new-endpoint": ("tenantry.new_endpoint:main", "make a key and a policy for an endpoint without the operator"),
     "cost": ("tenantry_cost.main:main", "what so many tenants cost a month on five AWS services, line by line"),
     "advise": ("tenantry_advise.main:main", "four questions about what is to run, and where it should"),
 }
