@@ -120,6 +120,14 @@ OVERLOADED = ApiError(
     code="server_is_overloaded",
     headers=RETRY_SOON,
 )
+NO_ROOM = ApiError(
+    status=503,
+    error_type=ErrorType.TENANTRY_OVERLOADED,
+    message="This replica holds as many request bodies as it may; repeat the request shortly.",
+    type="service_unavailable_error",
+    code="server_is_overloaded",
+    headers=RETRY_SOON,
+)
 LIMITS_UNKNOWN = ApiError(
     status=503,
     error_type=ErrorType.TENANTRY_LIMITS_UNKNOWN,

@@ -59,6 +59,11 @@ class Answer:
         """The answer says of itself that the upstream failed, whatever its status."""
         return False
 
+    @property
+    def takes_comments(self) -> bool:
+        """A comment may be put in here: the answer is a stream of events, between two of which it stands."""
+        return False
+
     def used(self) -> Used:
         """What was used up to now."""
         return UNKNOWN_USE
@@ -159,6 +164,11 @@ class ChatStream(Answer):
         """An error event was seen."""
         return self._meter.failed
 
+    @property
+    def takes_comments(self) -> bool:
+        """Between two events."""
+        return self._meter.between_events
+
     def used(self) -> Used:
         """The upstream's word if it came, else what was counted."""
         if self._meter.usage is not None:
@@ -201,6 +211,11 @@ class TypedStream(Answer):
     def failed(self) -> bool:
         """An error event was seen."""
         return self._meter.failed
+
+    @property
+    def takes_comments(self) -> bool:
+        """Between two events."""
+        return self._meter.between_events
 
     def used(self) -> Used:
         """The upstream's word if it came, else what was counted."""

@@ -26,6 +26,7 @@ class Asked:
         "_head",
         "_max_body_bytes",
         "_parameter",
+        "_rest",
         "_size",
         "caller",
         "endpoint",
@@ -53,7 +54,8 @@ class Asked:
         self._head: RequestHead
         self._parameter = ""
         self._chat: Chat | Ask | None = None
-        self._body: list[bytes] = []
+        self._body: list[bytes | bytearray] = []
+        self._rest = bytearray()
         self._size = 0
         self._max_body_bytes = 0
 
@@ -134,12 +136,19 @@ class Asked:
         if self._size > self._max_body_bytes:
             self.forget_body()
             return errors.body_too_large(self._max_body_bytes)
-        self._body.append(data)
+        # Thousands of small pieces cost many times their size.
+        if len(self._body) > 1:
+            self._rest += data
+        elif self._body:
+            self._rest = bytearray(data)
+            self._body.append(self._rest)
+        else:
+            self._body.append(data)
         return None
 
     def forget_body(self) -> None:
         """Nobody needs it any more."""
-        self._body = []
+        self._body, self._rest = [], bytearray()
         if self.upload is not None:
             self.upload.forget()
 
@@ -215,4 +224,4 @@ class Asked:
             if whole is not None:
                 return headers.upstream_request(self._head, endpoint, whole)
             return headers.upstream_head(self._head, endpoint, None if length is None else length + upload.delta)
-        return headers.upstream_request(self._head, endpoint, self._body[0] if self._chat is not None else b"")
+        return headers.upstream_request(self._head, endpoint, bytes(self._body[0]) if self._chat is not None else b"")

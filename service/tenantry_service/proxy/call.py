@@ -64,9 +64,12 @@ class Call:
         "_engine",
         "_exchange",
         "_first_byte",
+        "_held",
         "_holding",
+        "_idle_by",
         "_ours",
         "_paused",
+        "_quiet",
         "_settled",
         "_since",
         "_started",
@@ -82,6 +85,10 @@ class Call:
         self._settled: Settle | None = None
         self._paused = False
         self._holding = False
+        self._held = 0
+        #: The answer is a stream, which may be kept alive; and when it has been silent for too long.
+        self._quiet = False
+        self._idle_by = NEVER
         self._started = time.perf_counter()
         #: Our own share: from an event outside to what it made us send (request sent on, first bytes passed back).
         self._since = self._started
@@ -107,6 +114,13 @@ class Call:
     def body(self, data: bytes) -> None:
         """Part of the body has arrived."""
         self._arm()
+        if self._exchange.asked.upload is None:
+            # What comes in more reads than one is counted as long as it may be held.
+            self._held += len(data)
+            self._engine.held_bytes += len(data)
+            if self._engine.held_bytes > self._engine.max_held_bytes:
+                self._handle_event(self._exchange.on_overload)
+                return
         self._handle_event(self._exchange.on_body, data)
 
     def body_end(self) -> None:
@@ -127,7 +141,12 @@ class Call:
         """The deadline has passed."""
         timer = self._exchange.state.timer
         self.deadline = NEVER
-        if timer is Timer.CONNECT and self._upstream is not None and self._upstream.starved:
+        if self._quiet and self._idle_by > self._engine.now:
+            idle_by = self._idle_by
+            self.timer(Timer.QUIET)
+            self._idle_by = idle_by
+            self.deadline = min(self._engine.now + self._engine.seconds[Timer.QUIET], idle_by)
+        elif timer is Timer.CONNECT and self._upstream is not None and self._upstream.starved:
             self._upstream.cancel()
             self.upstream_gone(Gone.OVERLOADED)
         elif timer is not None:
@@ -182,6 +201,9 @@ class Call:
         if end:
             self._upstream = None
         self._handle_event(self._exchange.on_upstream, head, data, end)
+        if head is not None:
+            self._release_held()
+            self._quiet = self._exchange.streamed
         self._client.flush()
         self._count_ours()
 
@@ -273,13 +295,21 @@ class Call:
             self.deadline = self._engine.now + self._exchange.wait_seconds
         else:
             self.deadline = self._engine.now + self._engine.seconds[timer]
+            if self._quiet:
+                self._idle_by = self.deadline
+                self.deadline = min(self.deadline, self._engine.now + self._engine.seconds[Timer.QUIET])
 
     def _count_ours(self) -> None:
         if self._since:
             self._ours += time.perf_counter() - self._since
             self._since = 0.0
 
+    def _release_held(self) -> None:
+        self._engine.held_bytes -= self._held
+        self._held = 0
+
     def _end(self) -> None:
+        self._release_held()
         self._count_ours()
         overhead = None if self._first_byte is None else self._ours
         seconds = time.perf_counter() - self._started

@@ -32,8 +32,14 @@ TIMEOUTS: Mapping[Timer, float] = MappingProxyType(
         Timer.FIRST_BYTE: 600.0,
         Timer.IDLE: 300.0,
         Timer.CLIENT_STALLED: 60.0,
+        # Load balancers cut connections that are silent for 60 s.
+        Timer.QUIET: 15.0,
     }
 )
+
+#: Bytes of request bodies that the process holds while they arrive; ten of the largest under a usual policy, and a
+#: quarter of a small pod's memory with what is made of them. Those beyond are told to come back.
+MAX_HELD_BYTES = 200 * 1024 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +90,9 @@ class Engine:
         #: The loop's time as of the last sweep, plus a sweep: exact enough for deadlines, and never too early.
         self.now = asyncio.get_running_loop().time() + SWEEP_SECONDS
         self.draining = False
+        #: See ``MAX_HELD_BYTES``.
+        self.held_bytes = 0
+        self.max_held_bytes = MAX_HELD_BYTES
         self.connections: set[Swept] = set()
         self._set_date()
         self._idle = asyncio.Event()

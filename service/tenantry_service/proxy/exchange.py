@@ -52,6 +52,8 @@ _REFUSED = frozenset([401, 429, 503])
 #: The upstream broke down over the request; what it did until then, it does not charge for.
 _FAILED = frozenset([500, 502, 504])
 _BUSY = frozenset([429, 503])
+#: WHATWG HTML 9.2.6: a line that begins with a colon is for nobody.
+_COMMENT = b": keep-alive\n\n"
 _NEVER_ASKED = {
     Gone.UNREACHABLE: errors.UPSTREAM_UNREACHABLE,
     Gone.INTERRUPTED: errors.UPSTREAM_UNREACHABLE,
@@ -387,6 +389,8 @@ class Exchange:
         """Something took too long. A timer of another state than the present one comes late and means nothing."""
         if timer is Timer.DRAIN:
             return self._stop(errors.DRAINING, errors.DRAIN_DEADLINE)
+        if timer is Timer.QUIET:
+            return self._keep_alive()
         if timer is Timer.CLIENT_STALLED:
             return self._give_up(ErrorType.CALLER_TOO_SLOW, (ABORT_CLIENT,))
         if timer is not self.state.timer:
@@ -408,6 +412,16 @@ class Exchange:
                 return (CLOSE_FAILED_UPSTREAM, *self._fail(errors.UPSTREAM_TIMEOUT, exact=False))
             case _:
                 return (CLOSE_UPSTREAM, *self._break_off(errors.UPSTREAM_STALLED))
+
+    def on_overload(self) -> Commands:
+        """There is no room for more of the request's body."""
+        return self._stop(errors.NO_ROOM, errors.NO_ROOM)
+
+    def _keep_alive(self) -> Commands:
+        answer = self._answer
+        if self.state is not ANSWERING or not self._head_sent or answer is None or not answer.takes_comments:
+            return ()
+        return (ToClient(_COMMENT),)
 
     def on_internal_error(self) -> Commands:
         """An error of ours came between: whatever state this is, end it in good order."""

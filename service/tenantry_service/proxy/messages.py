@@ -57,6 +57,8 @@ class Timer(enum.IntEnum):
     RETRY = enum.auto()
     CLIENT_STALLED = enum.auto()
     DRAIN = enum.auto()
+    #: Nothing is late; a stream that says nothing shall stay open in whatever stands between us and the client.
+    QUIET = enum.auto()
 
 
 class Gone(enum.Enum):

@@ -240,6 +240,10 @@ class Connection(asyncio.Protocol):
                 self._close()
             listener.upstream_read(head, data, end=True)
             return
+        if not data:
+            # Trailers, or the extensions of chunks: nobody wants them, and they cost memory while they are parsed.
+            self._head_bytes += len(read)
+            broken = broken or self._head_bytes > MAX_HEAD_BYTES
         if head is not None or data:
             listener.upstream_read(head, data, end=False)
         # The listener may have cancelled meanwhile.
