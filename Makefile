@@ -14,7 +14,8 @@ BENCH_ARGS ?=
 UV_VERSION := 0.13.8
 
 .PHONY: help demo demo-down test test-unit test-component test-cluster test-e2e check format lock crds \
-        cluster-up cluster-down cluster-status images render-helper tools bench bench-proxy bench-render bench-operator soak clean
+        cluster-up cluster-down cluster-status images compiled render-helper tools bench bench-proxy bench-render \
+        bench-operator soak clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +69,9 @@ cluster-status: ## Say what runs, and where
 
 images: $(VENV)/ready ## Build the images (PLATFORM=linux/arm64 checks another architecture)
 	@$(LOCALCLUSTER) images $(if $(PLATFORM),--platform $(PLATFORM))
+
+compiled: $(VENV)/ready ## Compile the service for this machine, as the image does, and print where it is
+	@$(LOCALCLUSTER) compiled
 
 render-helper: ## Build the chart renderer for this machine
 	@$(LOCALCLUSTER) render-helper

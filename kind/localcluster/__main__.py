@@ -15,6 +15,7 @@ from localcluster.steps import Refusal, Step, StepFailed, StepLog, run_steps
 #: Commands of other modules: each is imported only when it is asked for, and has `main(argv) -> int`.
 ELSEWHERE = {
     "check": "localcluster.checks",
+    "compiled": "localcluster.compiled",
     "demo": "localcluster.demo",
     "images": "localcluster.images",
     "render-helper": "localcluster.renderhelper",

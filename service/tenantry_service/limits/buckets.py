@@ -11,8 +11,6 @@ Every store (memory, Redis) keeps this state and applies this law; the same prop
 import enum
 from datetime import UTC, datetime
 
-from msgspec import Struct
-
 from tenantry_service.policy import Budget, Limits, OnExceeded, Window
 
 #: Bucket units per request or token: microseconds per minute.
@@ -30,46 +28,83 @@ class Dimension(enum.StrEnum):
     BUDGET = "budget"
 
 
-class Demand(Struct, frozen=True, gc=False):
+class Demand:
     """What a request asks for before it is sent: estimated tokens, and the most it may cost (nano-USD)."""
 
-    tokens: int = 0
-    nano_usd: int = 0
+    __slots__ = ("nano_usd", "tokens")
+
+    def __init__(self, tokens: int = 0, nano_usd: int = 0) -> None:
+        self.tokens = tokens
+        self.nano_usd = nano_usd
 
 
-class Standing(Struct, frozen=True, gc=False):
+class Standing:
     """Where a tenant stands after a decision; what ``x-ratelimit-*`` says. Resets are microseconds until full.
     A limit of None does not limit (its other figures are then 0)."""
 
-    requests_limit: int | None = None
-    requests_left: int = 0
-    requests_reset_us: int = 0
-    tokens_limit: int | None = None
-    tokens_left: int = 0
-    tokens_reset_us: int = 0
+    __slots__ = (
+        "requests_left",
+        "requests_limit",
+        "requests_reset_us",
+        "tokens_left",
+        "tokens_limit",
+        "tokens_reset_us",
+    )
+
+    def __init__(
+        self,
+        requests_limit: int | None = None,
+        requests_left: int = 0,
+        requests_reset_us: int = 0,
+        tokens_limit: int | None = None,
+        tokens_left: int = 0,
+        tokens_reset_us: int = 0,
+    ) -> None:
+        self.requests_limit = requests_limit
+        self.requests_left = requests_left
+        self.requests_reset_us = requests_reset_us
+        self.tokens_limit = tokens_limit
+        self.tokens_left = tokens_left
+        self.tokens_reset_us = tokens_reset_us
 
 
-class Refusal(Struct, frozen=True, gc=False):
+class Refusal:
     """Not admitted. ``wait_us`` is exact: the same demand fits then if nothing else comes; None: it never fits.
     For concurrency the wait is a guess, since nobody knows when a running request ends."""
 
-    dimension: Dimension
-    limit: int
-    requested: int
-    wait_us: int | None
-    standing: Standing
+    __slots__ = ("dimension", "limit", "requested", "standing", "wait_us")
+
+    def __init__(
+        self, dimension: Dimension, limit: int, requested: int, wait_us: int | None, standing: Standing
+    ) -> None:
+        self.dimension = dimension
+        self.limit = limit
+        self.requested = requested
+        self.wait_us = wait_us
+        self.standing = standing
 
 
-class Reservation(Struct, frozen=True, gc=False):
+class Reservation:
     """Admitted: what was taken, to be settled exactly once. ``tokens_taken`` is 0 where there was no token limit.
     ``day`` and ``month`` are the budget windows it was taken from (Unix seconds)."""
 
-    id: str
-    demand: Demand
-    tokens_taken: int
-    day: int
-    month: int
-    standing: Standing
+    __slots__ = ("day", "demand", "id", "month", "standing", "tokens_taken")
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002
+        demand: Demand,
+        tokens_taken: int,
+        day: int,
+        month: int,
+        standing: Standing,
+    ) -> None:
+        self.id = id
+        self.demand = demand
+        self.tokens_taken = tokens_taken
+        self.day = day
+        self.month = month
+        self.standing = standing
 
 
 class State:

@@ -7,16 +7,17 @@ across the network may gather the reserves of one loop iteration into one round 
 from collections.abc import Callable
 from typing import Protocol
 
-from msgspec import Struct
-
 from tenantry_service.limits.buckets import Demand, Refusal, Reservation
 from tenantry_service.policy import Policy
 
 
-class Unknown(Struct, frozen=True):
+class Unknown:
     """The limiter cannot be asked (and the tenant chose to be refused then)."""
 
-    reason: str
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
 
 
 Decision = Reservation | Refusal | Unknown

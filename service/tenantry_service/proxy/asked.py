@@ -7,10 +7,11 @@ from tenantry_service import errors
 from tenantry_service.errors import ApiError
 from tenantry_service.proxy import body as bodies
 from tenantry_service.proxy import headers, inspection, models, routes
-from tenantry_service.proxy.body import Chat, Estimate
-from tenantry_service.proxy.inspection import RULES, Ask
+from tenantry_service.proxy.body import Estimate
+from tenantry_service.proxy.inspection import RULES
 from tenantry_service.proxy.messages import RequestHead
 from tenantry_service.proxy.routes import FORMS, INSPECTED, Plan, Route
+from tenantry_service.proxy.shapes import Ask, Chat
 from tenantry_service.proxy.snapshot import OTHER_MODEL, Caller, Endpoint, Snapshot, Target, TenantView
 from tenantry_service.proxy.upload import Upload
 

@@ -5,19 +5,17 @@ to change, and then nothing else does: values keep their exact bytes.
 """
 
 import re
-from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw
 
 from tenantry_service import errors, pricing
 from tenantry_service.errors import ApiError
 from tenantry_service.limits.buckets import Demand
 from tenantry_service.policy import Limits
+from tenantry_service.proxy.shapes import Chat
 from tenantry_service.proxy.snapshot import Target
 
-#: Longer names are nobody's, and would be kept in caches, logs and the ledger.
-MAX_MODEL_NAME = 256
 #: Tokens that one image, file or audio part counts as for the token limit: a high-detail image of 1,024 x 1,024 is 765
 #: (GPT-4o), other models take up to some 1,500.
 MEDIA_TOKENS = 1_500
@@ -35,30 +33,6 @@ _MEDIA_FIELDS = (b'"image_url"', b'"file_id"', b'"file_data"', b'"input_audio"')
 _SHORT_KEY = re.compile(rb'"((?:[^"\\]|\\u[0-9a-fA-F]{4}){1,32})"\s*:')
 # Runs of base64 as data URLs and input_audio carry them. Text has no run of that length without a space.
 _EMBEDDED = re.compile(rb"[A-Za-z0-9+/=_-]{1024,}")
-
-
-#: JSON knows one kind of number: 100.0 is as whole as 100.
-Whole = int | float | None
-
-
-class _StreamOptions(Struct, gc=False):
-    include_usage: bool | None = None
-
-
-class Chat(Struct, gc=False):
-    """The fields of a chat request that we look at."""
-
-    model: Annotated[str, Meta(max_length=MAX_MODEL_NAME)]
-    stream: bool | None = None
-    stream_options: _StreamOptions | None = None
-    max_completion_tokens: Whole = None
-    max_tokens: Whole = None
-    n: Whole = None
-
-    @property
-    def wants_usage(self) -> bool:
-        """Whether the caller asked for the usage chunk of a stream."""
-        return self.stream_options is not None and bool(self.stream_options.include_usage)
 
 
 _chat_decoder = msgspec.json.Decoder(Chat)
@@ -97,12 +71,15 @@ def whole(value: float | None) -> int | None:
     return int(value)
 
 
-class Estimate(Struct, frozen=True, gc=False):
+class Estimate:
     """What is reserved, and what a request without an answer counts as."""
 
-    demand: Demand
-    input_tokens: int
-    output_tokens: int
+    __slots__ = ("demand", "input_tokens", "output_tokens")
+
+    def __init__(self, demand: Demand, input_tokens: int, output_tokens: int) -> None:
+        self.demand = demand
+        self.input_tokens = input_tokens
+        self.output_tokens = output_tokens
 
 
 def estimate(chat: Chat, body: bytes, target: Target, limits: Limits) -> Estimate:

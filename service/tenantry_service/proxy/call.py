@@ -7,7 +7,7 @@ from typing import Protocol
 
 from tenantry_service.limits.limiter import Decision
 from tenantry_service.proxy.engine import Engine
-from tenantry_service.proxy.exchange import DONE, HOLDING, Exchange, State
+from tenantry_service.proxy.exchange import DONE, HOLDING, TIMERS, Exchange, State
 from tenantry_service.proxy.messages import (
     AbortClient,
     ClientHead,
@@ -139,7 +139,7 @@ class Call:
 
     def due(self) -> None:
         """The deadline has passed."""
-        timer = self._exchange.state.timer
+        timer = TIMERS[self._exchange.state]
         self.deadline = NEVER
         if self._quiet and self._idle_by > self._engine.now:
             idle_by = self._idle_by
@@ -288,7 +288,7 @@ class Call:
             self._client.send_continue()
 
     def _arm(self) -> None:
-        timer = self._exchange.state.timer
+        timer = TIMERS[self._exchange.state]
         if timer is None or self._paused:
             self.deadline = NEVER
         elif timer is Timer.RETRY:

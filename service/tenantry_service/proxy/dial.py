@@ -7,12 +7,13 @@ import itertools
 import socket
 import ssl
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 #: RFC 8305 5 recommends 250 ms.
 ATTEMPT_DELAY_SECONDS = 0.25
 
-P = TypeVar("P", bound=asyncio.BaseProtocol)
+#: A protocol, if not by its bases then by its shape.
+P = TypeVar("P")
 
 
 async def dial(
@@ -26,10 +27,11 @@ async def dial(
     loop = asyncio.get_running_loop()
 
     async def attempt(address: str) -> P:
+        protocol = cast("Callable[[], asyncio.Protocol]", factory)
         _, made = await loop.create_connection(
-            factory, address, port, ssl=tls, server_hostname=host if tls is not None else None
+            protocol, address, port, ssl=tls, server_hostname=host if tls is not None else None
         )
-        return made
+        return cast("P", made)
 
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = _interleaved([(family, str(where[0])) for family, _, _, _, where in found])

@@ -8,10 +8,10 @@ events".
 import re
 
 import msgspec
-from msgspec import Raw, Struct
 
 from tenantry_service.errors import ApiError
 from tenantry_service.proxy import usage as usages
+from tenantry_service.proxy.shapes import ABSENT, TypedEvent
 from tenantry_service.proxy.sse import EventStream, payload_of
 
 #: After these nothing comes that matters, whatever happens to the connection.
@@ -30,20 +30,7 @@ _FAILED = frozenset(["error", "response.failed"])
 _TYPE = re.compile(rb'"type"\s*:\s*"([a-z_.]{1,64})"')
 
 
-class _Response(Struct, gc=False):
-    usage: Raw = usages.ABSENT
-
-
-class _Event(Struct, gc=False):
-    type: str = ""
-    sequence_number: int = 0
-    delta: Raw = usages.ABSENT
-    usage: Raw = usages.ABSENT
-    response: _Response | None = None
-    error: Raw = usages.ABSENT
-
-
-_decoder = msgspec.json.Decoder(_Event)
+_decoder = msgspec.json.Decoder(TypedEvent)
 _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -75,8 +62,8 @@ class TypedStreamMeter(EventStream):
         if delta.startswith(b'"') and len(delta) > 2:
             self.deltas += 1
             self._bytes += len(delta) - 2
-        for raw in (found.usage, found.response.usage if found.response is not None else usages.ABSENT):
-            self._take(raw if usages.given(raw) else None)
+        for raw in (found.usage, found.response.usage if found.response is not None else ABSENT):
+            self._take(bytes(raw) if usages.given(raw) else None)
         return True
 
     def _account_large(self, start: bytes, end: bytes) -> None:
@@ -91,12 +78,12 @@ class TypedStreamMeter(EventStream):
         if failed or kind in _FAILED:
             self.failed = True
 
-    def _take(self, raw: bytes | Raw | None) -> None:
+    def _take(self, raw: bytes | None) -> None:
         if raw is None:
             return
         found = usages.parse(raw)
         if found is not None:
-            self.usage, self.raw_usage = found, bytes(raw)
+            self.usage, self.raw_usage = found, raw
 
     def error_event(self, error: ApiError) -> bytes:
         """The ``error`` event of a stream that ends early. It says the same twice: as the Responses API does (the

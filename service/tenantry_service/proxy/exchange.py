@@ -10,6 +10,7 @@ end there is no command. Events that no longer matter (a late timer, bytes of a 
 
 import enum
 from collections.abc import Sequence
+from typing import Final
 
 from tenantry_service import errors, pricing
 from tenantry_service.errors import ApiError, ErrorType
@@ -62,33 +63,54 @@ _NEVER_ASKED = {
 }
 
 
-class State(enum.Enum):
-    """Where an exchange is, and the timer that runs there. It starts anew with every byte of request and answer."""
+class State(enum.IntEnum):
+    """Where an exchange is."""
 
-    NEW = ("new", None)
-    RECEIVING = ("receiving", Timer.REQUEST_BODY)
-    RESERVING = ("reserving", None)
-    ABANDONED = ("abandoned", None)
-    CONNECTING = ("connecting", Timer.CONNECT)
+    NEW = 0
+    RECEIVING = 1
+    RESERVING = 2
+    ABANDONED = 3
+    CONNECTING = 4
     #: The body passes through: the client owes the next piece, or the upstream takes none.
-    UPLOADING = ("uploading", Timer.REQUEST_BODY)
-    BLOCKED = ("blocked", Timer.IDLE)
-    WAITING = ("waiting", Timer.FIRST_BYTE)
+    UPLOADING = 5
+    BLOCKED = 6
+    WAITING = 7
     #: The same upstream is asked again when it said that it may be.
-    BACKING_OFF = ("backing off", Timer.RETRY)
-    ANSWERING = ("answering", Timer.IDLE)
-    DONE = ("done", None)
+    BACKING_OFF = 8
+    ANSWERING = 9
+    DONE = 10
 
-    def __init__(self, label: str, timer: Timer | None) -> None:
-        self.label = label
-        self.timer = timer
 
+#: The timer that runs in each state. It starts anew with every byte of request and answer.
+TIMERS: Final[tuple[Timer | None, ...]] = (
+    None,
+    Timer.REQUEST_BODY,
+    None,
+    None,
+    Timer.CONNECT,
+    Timer.REQUEST_BODY,
+    Timer.IDLE,
+    Timer.FIRST_BYTE,
+    Timer.RETRY,
+    Timer.IDLE,
+    None,
+)
 
 # Asking an enum class for a member costs ten times as much as asking the module.
-NEW, RECEIVING, RESERVING, ABANDONED, CONNECTING, UPLOADING, BLOCKED, WAITING, BACKING_OFF, ANSWERING, DONE = State
+NEW: Final = State.NEW
+RECEIVING: Final = State.RECEIVING
+RESERVING: Final = State.RESERVING
+ABANDONED: Final = State.ABANDONED
+CONNECTING: Final = State.CONNECTING
+UPLOADING: Final = State.UPLOADING
+BLOCKED: Final = State.BLOCKED
+WAITING: Final = State.WAITING
+BACKING_OFF: Final = State.BACKING_OFF
+ANSWERING: Final = State.ANSWERING
+DONE: Final = State.DONE
 #: While the client shall send no more of a body that passes through.
-HOLDING = frozenset([RESERVING, ABANDONED, CONNECTING, BLOCKED, BACKING_OFF])
-_NO_ERROR = ErrorType.NONE
+HOLDING: Final = frozenset([RESERVING, ABANDONED, CONNECTING, BLOCKED, BACKING_OFF])
+_NO_ERROR: Final = ErrorType.NONE
 
 
 class Exchange:
@@ -137,7 +159,7 @@ class Exchange:
         self._answer: Answer | None = None
 
     def __repr__(self) -> str:
-        return f"<Exchange {self.request_id} {self.state.label}>"
+        return f"<Exchange {self.request_id} {self.state.name}>"
 
     @property
     def streamed(self) -> bool:
@@ -393,7 +415,7 @@ class Exchange:
             return self._keep_alive()
         if timer is Timer.CLIENT_STALLED:
             return self._give_up(ErrorType.CALLER_TOO_SLOW, (ABORT_CLIENT,))
-        if timer is not self.state.timer:
+        if timer is not TIMERS[self.state]:
             return ()
         match timer:
             case Timer.REQUEST_BODY if self.state is UPLOADING:

@@ -205,7 +205,7 @@ class Requests:
             # Nothing may follow.
             self._known = None
         elif read:
-            head = request_head.without_length(incoming.head)
+            head = incoming.head.without_length()
             self._known = known_head.learn((head, incoming.manner), read, b"".join(incoming.body))
         self._finished(incoming)
 

@@ -5,20 +5,21 @@ take the shorter way of ``body.py``; the results are the same.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw
 
 from tenantry_service import errors, pricing
 from tenantry_service.errors import ApiError
 from tenantry_service.limits.buckets import Demand
 from tenantry_service.policy import Limits
 from tenantry_service.proxy import body as bodies
-from tenantry_service.proxy.body import MAX_MODEL_NAME, MOST_MEDIA_TOKENS, Estimate, Whole
+from tenantry_service.proxy.body import MOST_MEDIA_TOKENS, Estimate
 from tenantry_service.proxy.routes import Plan
+from tenantry_service.proxy.shapes import Ask
 from tenantry_service.proxy.snapshot import Target
-from tenantry_service.proxy.usage import ABSENT, given
+from tenantry_service.proxy.usage import given
 
 #: Output tokens of an image of medium quality, and the most that one has (gpt-image-1: 1,056 and 6,240; later models
 #: draw larger ones).
@@ -51,41 +52,6 @@ RULES = {
     Plan.SPEECH: Rules(),
     Plan.FREE_OF_CHARGE: Rules(needs_model=False),
 }
-
-
-class _StreamOptions(Struct, gc=False):
-    include_usage: bool | None = None
-
-
-class _Session(Struct, gc=False):
-    model: Annotated[str, Meta(max_length=MAX_MODEL_NAME)] | None = None
-
-
-class Ask(Struct, gc=False):
-    """The fields of any inspected request that we look at."""
-
-    model: Annotated[str, Meta(max_length=MAX_MODEL_NAME)] | None = None
-    stream: bool | None = None
-    stream_options: _StreamOptions | None = None
-    max_completion_tokens: Whole = None
-    max_tokens: Whole = None
-    max_output_tokens: Whole = None
-    n: Whole = None
-    best_of: Whole = None
-    prompt: Raw = ABSENT
-    previous_response_id: Raw = ABSENT
-    conversation: Raw = ABSENT
-    session: _Session | None = None
-
-    @property
-    def wants_usage(self) -> bool:
-        """Whether the caller asked for the usage chunk of a stream."""
-        return self.stream_options is not None and bool(self.stream_options.include_usage)
-
-    @property
-    def named(self) -> str:
-        """The model that is asked for; empty if none is."""
-        return self.model or (self.session.model or "" if self.session is not None else "")
 
 
 _decoder = msgspec.json.Decoder(Ask)

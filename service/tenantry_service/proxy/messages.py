@@ -1,9 +1,11 @@
-"""What goes into an :class:`~tenantry_service.proxy.exchange.Exchange` and what comes out of it."""
+"""What goes into an :class:`~tenantry_service.proxy.exchange.Exchange` and what comes out of it.
+
+Plain classes with slots: compiled, they are C structs. Nobody changes one after it was made.
+"""
 
 import enum
 from collections.abc import Sequence
-
-from msgspec import Struct
+from typing import Final
 
 from tenantry_service.errors import ApiError
 from tenantry_service.limits.buckets import Demand, Reservation
@@ -14,37 +16,75 @@ from tenantry_service.proxy.snapshot import Bearer, Endpoint
 HeaderList = list[tuple[bytes, bytes]]
 
 
-class RequestHead(Struct, frozen=True, gc=False):
+class RequestHead:
     """A request up to its body. Header names are lower-case. ``lines``: those headers that the upstream gets.
     ``content_length`` is None for a chunked body, and where the whole body came with the head."""
 
-    method: str
-    path: bytes
-    query: bytes
-    headers: HeaderList
-    lines: bytes
-    bearer: Bearer
-    content_length: int | None = 0
-    expects_continue: bool = False
+    __slots__ = ("bearer", "content_length", "expects_continue", "headers", "lines", "method", "path", "query")
+
+    def __init__(
+        self,
+        method: str,
+        path: bytes,
+        query: bytes,
+        headers: HeaderList,
+        lines: bytes,
+        bearer: Bearer,
+        content_length: int | None = 0,
+        expects_continue: bool = False,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.lines = lines
+        self.bearer = bearer
+        self.content_length = content_length
+        self.expects_continue = expects_continue
 
     def __repr__(self) -> str:
         # Its headers hold the caller's key.
         return f"RequestHead({self.method!r}, {self.path!r})"
 
+    def without_length(self) -> "RequestHead":
+        """The same for a body that is all there, whatever its length."""
+        headers = [header for header in self.headers if header[0] != b"content-length"]
+        return RequestHead(
+            self.method, self.path, self.query, headers, self.lines, self.bearer, None, self.expects_continue
+        )
 
-class ResponseHead(Struct, frozen=True, gc=False):
+
+class ResponseHead:
     """An upstream's answer up to its body. ``lines``: those headers that the client gets. ``content_length`` is None if
     not declared, and where the whole body came with the head; ``media_type`` and ``encoding`` are lower-case and empty
     if not declared. ``until_close``: nothing but the end of the connection ends it."""
 
-    status: int
-    lines: bytes
-    content_length: int | None = None
-    media_type: bytes = b""
-    encoding: bytes = b""
-    until_close: bool = False
-    #: When the upstream says that it may be asked again.
-    retry_after_ms: int | None = None
+    __slots__ = ("content_length", "encoding", "lines", "media_type", "retry_after_ms", "status", "until_close")
+
+    def __init__(
+        self,
+        status: int,
+        lines: bytes,
+        content_length: int | None = None,
+        media_type: bytes = b"",
+        encoding: bytes = b"",
+        until_close: bool = False,
+        retry_after_ms: int | None = None,
+    ) -> None:
+        self.status = status
+        self.lines = lines
+        self.content_length = content_length
+        self.media_type = media_type
+        self.encoding = encoding
+        self.until_close = until_close
+        #: When the upstream says that it may be asked again.
+        self.retry_after_ms = retry_after_ms
+
+    def without_length(self) -> "ResponseHead":
+        """The same for a body that is all there, whatever its length."""
+        return ResponseHead(
+            self.status, self.lines, None, self.media_type, self.encoding, self.until_close, self.retry_after_ms
+        )
 
 
 class Timer(enum.IntEnum):
@@ -71,80 +111,112 @@ class Gone(enum.Enum):
     INTERRUPTED = "interrupted"
 
 
-class ClientHead(Struct, frozen=True, gc=False):
+class ClientHead:
     """Status and header lines (each ending in CRLF, none about framing) for the client. ``content_length`` is None
     where it is not known beforehand; framing is the business of whoever writes it."""
 
-    status: int
-    lines: bytes
-    content_length: int | None
+    __slots__ = ("content_length", "lines", "status")
+
+    def __init__(self, status: int, lines: bytes, content_length: int | None) -> None:
+        self.status = status
+        self.lines = lines
+        self.content_length = content_length
 
 
-class ContinueReading(Struct, frozen=True):
+class ContinueReading:
     """Tell the client, which asked, to send its body (100 Continue)."""
 
 
-class Refuse(Struct, frozen=True, gc=False):
+class Refuse:
     """Answer with an error of ours, complete. ``lines`` are further header lines."""
 
-    error: ApiError
-    lines: bytes = b""
+    __slots__ = ("error", "lines")
+
+    def __init__(self, error: ApiError, lines: bytes = b"") -> None:
+        self.error = error
+        self.lines = lines
 
 
-class Reserve(Struct, frozen=True, gc=False):
+class Reserve:
     """Ask the limiter; the answer comes as ``on_reserved``."""
 
-    policy: Policy
-    demand: Demand
+    __slots__ = ("demand", "policy")
+
+    def __init__(self, policy: Policy, demand: Demand) -> None:
+        self.policy = policy
+        self.demand = demand
 
 
-class OpenUpstream(Struct, frozen=True, gc=False):
+class OpenUpstream:
     """Send these bytes to this upstream; ``on_upstream_*`` tells what comes of it. Unless they are ``complete``, the
     rest follows as :class:`ToUpstream`."""
 
-    endpoint: Endpoint
-    request: bytes
-    complete: bool = True
+    __slots__ = ("complete", "endpoint", "request")
+
+    def __init__(self, endpoint: Endpoint, request: bytes, complete: bool = True) -> None:
+        self.endpoint = endpoint
+        self.request = request
+        self.complete = complete
 
     def __repr__(self) -> str:
         # The request holds the upstream's credential and the caller's prompt.
         return f"OpenUpstream({self.endpoint!r})"
 
 
-class ToUpstream(Struct, frozen=True, gc=False):
+class ToUpstream:
     """More of the request; ``last`` if it is then complete."""
 
-    data: bytes
-    last: bool = False
+    __slots__ = ("data", "last")
+
+    def __init__(self, data: bytes, last: bool = False) -> None:
+        self.data = data
+        self.last = last
 
 
-class ToClient(Struct, frozen=True, gc=False):
+class ToClient:
     """Bytes of the answer's body; with its head if they are the first, ``last`` if the answer is then complete."""
 
-    data: bytes
-    head: ClientHead | None = None
-    last: bool = False
+    __slots__ = ("data", "head", "last")
+
+    def __init__(self, data: bytes, head: ClientHead | None = None, last: bool = False) -> None:
+        self.data = data
+        self.head = head
+        self.last = last
 
 
-class AbortClient(Struct, frozen=True):
+class AbortClient:
     """Close the client's connection: its answer cannot be completed, and this is the only way left to say so."""
 
 
-class CloseUpstream(Struct, frozen=True):
+class CloseUpstream:
     """Cancel the upstream request; ``failed``: because it did not answer in time."""
 
-    failed: bool = False
+    __slots__ = ("failed",)
+
+    def __init__(self, failed: bool = False) -> None:
+        self.failed = failed
 
 
-class Settle(Struct, frozen=True, gc=False):
+class Settle:
     """Correct the limits and write the ledger. ``exact``: ``usage`` is known and not counted by us."""
 
-    policy: Policy
-    reservation: Reservation
-    usage: Usage
-    exact: bool
-    nano_usd: int
-    raw_usage: bytes | None = None
+    __slots__ = ("exact", "nano_usd", "policy", "raw_usage", "reservation", "usage")
+
+    def __init__(
+        self,
+        policy: Policy,
+        reservation: Reservation,
+        usage: Usage,
+        exact: bool,
+        nano_usd: int,
+        raw_usage: bytes | None = None,
+    ) -> None:
+        self.policy = policy
+        self.reservation = reservation
+        self.usage = usage
+        self.exact = exact
+        self.nano_usd = nano_usd
+        self.raw_usage = raw_usage
 
 
 Command = (
@@ -152,7 +224,7 @@ Command = (
 )
 Commands = Sequence[Command]
 
-CLOSE_UPSTREAM = CloseUpstream()
-CLOSE_FAILED_UPSTREAM = CloseUpstream(failed=True)
-ABORT_CLIENT = AbortClient()
-CONTINUE_READING = ContinueReading()
+CLOSE_UPSTREAM: Final = CloseUpstream()
+CLOSE_FAILED_UPSTREAM: Final = CloseUpstream(failed=True)
+ABORT_CLIENT: Final = AbortClient()
+CONTINUE_READING: Final = ContinueReading()

@@ -1,24 +1,16 @@
 """``GET /v1/models`` as a tenant sees it. Pure."""
 
 import msgspec
-from msgspec import Raw, Struct
 
+from tenantry_service.proxy.shapes import Named, NamedList
 from tenantry_service.proxy.snapshot import TenantView
 
 #: The most of an upstream's model list that is read; OpenAI's is about 20 KB.
 MAX_LIST_BYTES = 4 * 1024 * 1024
 
 
-class _Id(Struct, gc=False):
-    id: str
-
-
-class _List(Struct, gc=False):
-    data: list[Raw] = []
-
-
-_list_decoder = msgspec.json.Decoder(_List)
-_id_decoder = msgspec.json.Decoder(_Id)
+_list_decoder = msgspec.json.Decoder(NamedList)
+_id_decoder = msgspec.json.Decoder(Named)
 
 
 def filter_list(body: bytes, view: TenantView) -> bytes | None:

@@ -8,7 +8,8 @@ output is bounded as well: when a client reads slowly, its upstream is read slow
 import asyncio
 import logging
 from collections import deque
-from typing import ClassVar, cast
+from functools import partial
+from typing import cast
 
 from uvicorn import Config
 from uvicorn.server import ServerState
@@ -44,18 +45,18 @@ RESERVED_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
-class ClientConnection(asyncio.Protocol):
-    """One connection of a client. Subclassed once per process with its ``engine`` (see :func:`protocol_class`)."""
-
-    engine: ClassVar[Engine]
+class ClientConnection:
+    """One connection of a client. An :class:`asyncio.Protocol` by its shape: compiled classes have no foreign bases."""
 
     def __init__(
         self,
+        engine: Engine,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, object],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
+        self.engine = engine
         self._app = config.loaded_app
         self._server_state = server_state
         self._transport: asyncio.Transport
@@ -386,6 +387,6 @@ class ClientConnection(asyncio.Protocol):
             self._transport.write_eof()
 
 
-def protocol_class(engine: Engine) -> type[ClientConnection]:
-    """The class to give to ``uvicorn.Config(http=...)``."""
-    return type("BoundClientConnection", (ClientConnection,), {"engine": engine})
+def protocol_class(engine: Engine) -> type[asyncio.Protocol]:
+    """What to give to ``uvicorn.Config(http=...)``, which calls it with keywords for every connection."""
+    return cast("type[asyncio.Protocol]", partial(ClientConnection, engine))

@@ -4,8 +4,6 @@ llhttp in its strict mode already refuses a length beside chunks, two lengths, b
 names. What is left to refuse here is what it lets pass and an upstream could read differently from us.
 """
 
-from msgspec import structs
-
 from tenantry_service import errors
 from tenantry_service.errors import ApiError
 from tenantry_service.proxy import headers as rules
@@ -63,9 +61,3 @@ def build(method: bytes, url: bytes, headers: HeaderList, version: str) -> Reque
         None if chunked else length,
         continues,
     )
-
-
-def without_length(head: RequestHead) -> RequestHead:
-    """The same for a body that is all there, whatever its length."""
-    headers = [header for header in head.headers if header[0] != b"content-length"]
-    return structs.replace(head, headers=headers, content_length=None)

@@ -37,6 +37,7 @@ from tenantry_service.proxy.messages import (
     ToUpstream,
 )
 from tenantry_service.proxy.routes import SOCKETS, Plan
+from tenantry_service.proxy.shapes import ABSENT
 from tenantry_service.proxy.snapshot import Snapshot, Target
 
 SWITCHING_PROTOCOLS = 101
@@ -59,13 +60,13 @@ _BEGINS = frozenset(["response.created"])
 
 
 class _Response(Struct, gc=False):
-    usage: Raw = usage.ABSENT
+    usage: Raw = ABSENT
 
 
 class _Event(Struct, gc=False):
     type: str = ""
     model: str | None = None
-    usage: Raw = usage.ABSENT
+    usage: Raw = ABSENT
     response: _Response | None = None
 
 
@@ -373,7 +374,7 @@ def _read(message: Message) -> tuple[str, bytes | None]:
         event = _decoder.decode(message.payload)
     except _MALFORMED:
         return "", None
-    for raw in (event.usage, event.response.usage if event.response is not None else usage.ABSENT):
+    for raw in (event.usage, event.response.usage if event.response is not None else ABSENT):
         if usage.given(raw):
             return event.type, bytes(raw)
     return event.type, None

@@ -99,7 +99,7 @@ class TenantView:
         self.primary = self._upstreams[0][1]
         self._allowed = _globs(policy.models.allow)
         named = {model for model in policy.models.allow if not set(model) & set("*?[")}
-        self._labels = pricing.PRICED_MODELS | named | policy.models.aliases.keys() | policy.prices.keys()
+        self._labels = pricing.PRICED_MODELS.union(named, policy.models.aliases, policy.prices)
         self._targets: dict[str, Target | ApiError] = {}
         #: Nothing has to be put into or taken out of a request but what every tenant's needs.
         self.plain = policy.models.default is None and policy.models.max_output_tokens is None

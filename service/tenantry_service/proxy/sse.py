@@ -12,10 +12,10 @@ import re
 from collections.abc import Iterator
 
 import msgspec
-from msgspec import Raw, Struct
 
 from tenantry_service.pricing import Usage
 from tenantry_service.proxy import usage as usages
+from tenantry_service.proxy.shapes import Choice, Chunk
 
 #: The most of an unfinished event that is held. A chat chunk is 200-1,000 bytes; audio chunks reach some 100 KB.
 HELD_BYTES = 256 * 1024
@@ -27,26 +27,7 @@ _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r(?=[^\n])){2}")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
-class _Delta(Struct, gc=False):
-    content: str | None = None
-    reasoning_content: str | None = None
-    refusal: str | None = None
-    tool_calls: Raw = usages.ABSENT
-
-
-class _Choice(Struct, gc=False):
-    delta: _Delta | None = None
-    #: Legacy completions.
-    text: str | None = None
-
-
-class _Chunk(Struct, gc=False):
-    choices: list[_Choice] | None = None
-    usage: Raw = usages.ABSENT
-    error: Raw = usages.ABSENT
-
-
-_decoder = msgspec.json.Decoder(_Chunk)
+_decoder = msgspec.json.Decoder(Chunk)
 _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -176,13 +157,14 @@ class ChatStreamMeter(EventStream):
             self._count_choices(chunk.choices)
         if not usages.given(chunk.usage):
             return True
-        found = usages.parse(chunk.usage)
+        raw = bytes(chunk.usage)
+        found = usages.parse(raw)
         if found is not None:
             self.usage = found
-            self.raw_usage = bytes(chunk.usage)
+            self.raw_usage = raw
         return not (self._strip and chunk.choices == [])
 
-    def _count_choices(self, choices: list[_Choice]) -> None:
+    def _count_choices(self, choices: list[Choice]) -> None:
         size = 0
         for choice in choices:
             delta = choice.delta

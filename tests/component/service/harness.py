@@ -144,8 +144,9 @@ async def service(
     ledger = SqliteLedger(directory / "ledger.sqlite")
     telemetry = Telemetry()
     engine = Engine(MemoryLimiter(), ledger, telemetry, Upstreams(), timeouts or {})
-    protocol = protocol_class(engine)
-    config = uvicorn.Config(app.build(engine), http=protocol, log_config=None, lifespan="off")
+    http = protocol_class(engine)
+    protocol: Callable[..., asyncio.Protocol] = http
+    config = uvicorn.Config(app.build(engine), http=http, log_config=None, lifespan="off")
     config.load()
     state = ServerState()
     server = await loop.create_server(lambda: protocol(config, state, {}, loop), "127.0.0.1", 0)

@@ -11,7 +11,8 @@ from tenantry_service.errors import ApiError
 from tenantry_service.policy import Limits, Rates
 from tenantry_service.pricing import Usage
 from tenantry_service.proxy import body as bodies
-from tenantry_service.proxy.body import Chat, Estimate
+from tenantry_service.proxy.body import Estimate
+from tenantry_service.proxy.shapes import Chat
 from tenantry_service.proxy.snapshot import Target
 
 from tests.unit.service.playbook import chat_body, policy, snapshot

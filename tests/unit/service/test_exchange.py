@@ -433,7 +433,8 @@ def test_an_answer_that_one_read_brings_goes_out_as_one_piece_with_its_length() 
     head = headers.response_head(200, [(b"content-type", b"application/json")])
     story = play().on(request(body=chat_body()), reserved(), sent(), lambda e: e.on_upstream(head, ANSWER, True))
     story.wants(ToClient, Settle)
-    assert story.last[0] == ToClient(ANSWER, story.client_head, last=True)
+    answer = story.of(ToClient)
+    assert (answer.data, answer.head, answer.last) == (ANSWER, story.client_head, True)
 
 
 def test_a_body_too_deep_to_be_rewritten_is_refused_before_anything_is_reserved() -> None:
