@@ -90,7 +90,7 @@ def test_two_operators_at_once_issue_one_key_for_each_rotation(cluster: Cluster,
 
 
 def test_a_former_key_is_forgotten_when_its_grace_ends(cluster: Cluster, pair: Operators, name: str) -> None:
-    spec = {"name": "default", "gracePeriod": "6s"}
+    spec = {"name": "default", "gracePeriod": "9s"}
     cluster.tenant(name, keys=[spec])
     cluster.wait_for(name, "Ready", "True")
     former, _ = held(cluster, name)
