@@ -71,14 +71,13 @@ class Cluster:
     def _create(self, path: str, body: Object) -> web.Response:
         if path in self.objects:
             return refusal(409, "AlreadyExists")
-        data = body.pop("stringData", None)
-        if isinstance(data, dict):
-            body["data"] = {key: base64.b64encode(str(value).encode()).decode() for key, value in data.items()}
-        return web.json_response(self.put(path, body), status=201)
+        return web.json_response(self.put(path, _encoded(body)), status=201)
 
     def _patch(self, asked: Asked, path: str) -> web.Response:
         kind = asked.headers["Content-Type"].partition("/")[2].partition("-")[0]
         body = json.loads(asked.body)
+        if isinstance(body, dict):
+            body = _encoded(body)
         found = self.objects.get(path)
         if kind == "json":
             assert found is not None
@@ -101,6 +100,14 @@ class Cluster:
         if found is not None and _without_books(found) == _without_books(merged) and _books(found) == fields:
             return web.json_response(found)
         return web.json_response(self.put(path, merged, fields=fields))
+
+
+def _encoded(body: Object) -> Object:
+    """A Secret's ``stringData`` as its ``data``."""
+    texts = body.pop("stringData", None)
+    if not isinstance(texts, dict):
+        return body
+    return {**body, "data": {key: base64.b64encode(str(value).encode()).decode() for key, value in texts.items()}}
 
 
 def _merged(found: Mapping[str, object], body: Mapping[str, object]) -> Object:
