@@ -55,14 +55,14 @@ def test_nobody_prepares_a_namespace_for_a_tenant_to_come(kubectl: Kubectl, uid:
 
 @pytest.mark.parametrize("how", ["tenant-uid", "adopt"])
 def test_nobody_marks_a_namespace_that_is_there(cluster: Cluster, kubectl: Kubectl, uid: str, how: str) -> None:
-    space = "/api/v1/namespaces/tenant-hers"
-    assert kubectl("create", "namespace", "tenant-hers", AS_MALLORY).returncode == 0
+    hers = f"tenant-hers-{how}"
+    assert kubectl("create", "namespace", hers, AS_MALLORY).returncode == 0
     try:
-        mark = ("annotate", "namespace", "tenant-hers", "--overwrite", f"tenantry.dev/{how}={uid}")
+        mark = ("annotate", "namespace", hers, "--overwrite", f"tenantry.dev/{how}={uid}")
         assert REFUSAL in kubectl(*mark, AS_MALLORY).stderr
         assert kubectl(*mark).returncode == 0
-        note = ("annotate", "namespace", "tenant-hers", "note=kept", AS_MALLORY)
+        note = ("annotate", "namespace", hers, "note=kept", AS_MALLORY)
         assert kubectl(*note).returncode == 0, "what is marked already may be changed in other ways"
-        assert kubectl("annotate", "namespace", "tenant-hers", f"tenantry.dev/{how}-", AS_MALLORY).returncode == 0
+        assert kubectl("annotate", "namespace", hers, f"tenantry.dev/{how}-", AS_MALLORY).returncode == 0
     finally:
-        cluster.delete(space)
+        cluster.delete(f"/api/v1/namespaces/{hers}")
