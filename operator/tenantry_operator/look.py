@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from tenantry_operator.api.meta import namespace_of
 from tenantry_operator.api.resolve import ResolvedSpec
 from tenantry_operator.api.tenant import Tenant
+from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.kube.resources import DEPLOYMENTS, NAMESPACES, RESOURCE_QUOTAS
 from tenantry_operator.live import Live, TenantRecord
 from tenantry_operator.plan import desired, names, objects
@@ -32,6 +33,8 @@ class Lookout:
         self._keys: dict[str, tuple[str, tuple[IssuedKey, ...]]] = {}
         self._counted: dict[str, int] = {}
         self._doubtful: set[str] = set()
+        #: As last read; what still holds for its tenants when a tier has gone or cannot be read any more.
+        self._tiers: dict[str, TenantTier] = {}
 
     def forget(self, name: str) -> None:
         """The Tenant is gone."""
@@ -43,6 +46,8 @@ class Lookout:
         """What is known now. A recheck takes nothing for granted that no watch reports."""
         name = record.meta.name
         tier = self._live.tiers.get(record.tenant.spec.tier) if isinstance(record.tenant, Tenant) else None
+        if isinstance(tier, TenantTier):
+            self._tiers[tier.metadata.name] = tier
         spec = resolved(record.tenant, tier)
         facts = Facts(
             now=now,
@@ -95,6 +100,15 @@ class Lookout:
         """The objects that do not come out of the chart: the Namespace, and the operator's rights in it."""
         name, retain = facts.meta.name, retains(facts, None)
         return objects.namespace(name, facts.meta.uid, retain=retain), objects.operator_binding(name, self._platform)
+
+    def fences(self, facts: Facts) -> Wanted | None:
+        """What is to be applied, as far as it is known without tier, credentials and keys: good for fences only."""
+        spec = facts.spec
+        if isinstance(spec, Assessment) and isinstance(facts.tenant, Tenant):
+            spec = resolved(facts.tenant, self._tiers.get(facts.tenant.spec.tier))
+        if isinstance(spec, Assessment):
+            return None
+        return self._wanted(replace(facts, spec=spec), spec, self._known_keys(facts) or ())
 
     def observed(self, facts: Facts) -> Facts:
         """The same facts with the objects as they are now."""

@@ -13,7 +13,7 @@ from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.events import Recorder
 from tenantry_operator.live import Live
 from tenantry_operator.look import Lookout
-from tenantry_operator.plan.assess import Facts, Failure, State, assess, failed, pause
+from tenantry_operator.plan.assess import Facts, Failure, State, assess, failed, pause, unguarded
 from tenantry_operator.plan.desired import Platform
 from tenantry_operator.queue import Turn
 from tenantry_operator.render import Renderer
@@ -56,6 +56,7 @@ class Reconciler:
             platform=platform,
             now=now,
         )
+        self._guard = steps.guard
         self._steps: Mapping[State, Callable[[Facts], Awaitable[Facts]]] = {
             State.UNPREPARED: steps.prepare,
             State.UNCLAIMED: steps.claim,
@@ -73,7 +74,7 @@ class Reconciler:
         - the Tenant is unknown: nothing to do;
         - it is being deleted: ``deletion.delete`` does what can be done now and says when to come back;
         - a state without a step: healthy, on its way, blocked or suspended; the status says which (that it is on its
-          way only after a moment, since mostly it has arrived by then);
+          way only after a moment, since mostly it has arrived by then). While it is blocked its fences are kept;
         - a step was refused in a way that only a change can heal (``Failure``): the status says what has to change;
         - anything else that went wrong (``KubeError``) is raised, and the queue comes back with growing patience.
         """
@@ -95,6 +96,8 @@ class Reconciler:
                 taken.add(assessment.state)
                 facts = await step(facts)
                 assessment = assess(facts, GROUP_KINDS)
+            if unguarded(facts, assessment):
+                facts = await self._guard(facts)
         except Failure as failure:
             assessment = failed(failure, drifted=assessment.state is State.DRIFTED)
         except errors.KubeError as error:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from tenantry_operator import metrics
 from tenantry_operator.api.conditions import ConditionType, Reason
 from tenantry_operator.api.meta import API_VERSION
+from tenantry_operator.api.resolve import ResolvedSpec
 from tenantry_operator.api.tenant import TenantStatus
 from tenantry_operator.apply.kinds import TENANTS
 from tenantry_operator.kube import errors
@@ -72,7 +73,7 @@ class Reporter:
     def hold(self, facts: Facts, assessment: Assessment) -> float | None:
         """Seconds for which there is no need to report yet, because the tenant is on its way; None: report now."""
         name = facts.meta.name
-        if assessment.state is not State.PROGRESSING:
+        if assessment.state is not State.PROGRESSING or _protection_changes(facts):
             return None
         now = self._clock()
         held = self._held.get(name)
@@ -134,3 +135,8 @@ class Reporter:
         created = before.meta.creation_timestamp
         if created is not None and plan_status.first_ready(before.status, after):
             metrics.READY_SECONDS.observe((self._now() - created).total_seconds())
+
+
+def _protection_changes(facts: Facts) -> bool:
+    # Read by the API server's admission: from the moment it is decided it must be in the status.
+    return isinstance(facts.spec, ResolvedSpec) and facts.spec.deletion_protection != facts.status.deletion_protection

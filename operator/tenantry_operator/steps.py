@@ -11,7 +11,7 @@ from tenantry_operator.api.meta import namespace_of
 from tenantry_operator.api.resolve import ResolvedSpec
 from tenantry_operator.apply import applyset, credentials, keys, pods
 from tenantry_operator.apply import namespace as namespaces
-from tenantry_operator.apply.kinds import TENANTS
+from tenantry_operator.apply.kinds import FENCES, TENANTS
 from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.resources import NAMESPACES, ROLE_BINDINGS, SECRETS
 from tenantry_operator.live import Live
@@ -23,7 +23,7 @@ from tenantry_operator.plan.desired import Platform, Wanted
 from tenantry_operator.plan.drift import Drift
 from tenantry_operator.plan.keys import replacement
 from tenantry_operator.plan.observed import Child, fingerprint
-from tenantry_operator.render import Renderer, RenderError
+from tenantry_operator.render import Objects, Renderer, RenderError
 from tenantry_operator.report import Reporter
 
 log = logging.getLogger(__name__)
@@ -94,6 +94,17 @@ class Steps:
         """What somebody has edited or deleted; a key may be among it, so those are read again."""
         return await self._apply(await self.issue(facts), compare=True)
 
+    async def guard(self, facts: Facts) -> Facts:
+        """Put fences back while the tenant is blocked: its pods run on, and so must what keeps them in their bounds."""
+        wanted = self._lookout.fences(facts)
+        if wanted is None:
+            return facts
+        members = applyset.members(facts.meta.name, [*wanted.own, *await self._rendered(facts, wanted)])
+        tied = applyset.ApplySet(self._client, facts.meta.name, facts.children, compare=True)
+        for each in await tied.apply([member for member in members if member.resource in FENCES]):
+            self._live.put_child(each)
+        return replace(self._lookout.observed(facts), drifts=(*facts.drifts, *tied.drifts))
+
     async def apply(self, facts: Facts) -> Facts:
         """What is to be applied now, after a change."""
         return await self._apply(facts, compare=False)
@@ -128,12 +139,16 @@ class Steps:
 
     async def _members(self, facts: Facts, wanted: Wanted) -> list[applyset.Member]:
         name = facts.meta.name
-        try:
-            rendered = await self._renderer.render(name, namespace_of(name), wanted.values)
-        except RenderError as error:
-            raise Failure(Reason.RENDER_FAILED, str(error)) from error
+        rendered = await self._rendered(facts, wanted)
         copies = await credentials.copies(self._client, name, wanted.spec.upstreams, self._platform.namespace)
         return applyset.members(name, [*wanted.own, *rendered, *copies])
+
+    async def _rendered(self, facts: Facts, wanted: Wanted) -> Objects:
+        name = facts.meta.name
+        try:
+            return await self._renderer.render(name, namespace_of(name), wanted.values)
+        except RenderError as error:
+            raise Failure(Reason.RENDER_FAILED, str(error)) from error
 
 
 def _lost(facts: Facts, claimed: namespaces.Claimed) -> tuple[Drift, ...]:

@@ -86,3 +86,25 @@ def test_the_operator_makes_keeps_and_ends_a_tenants_namespace(kubectl: Kubectl)
 def test_nobody_else_is_fenced(kubectl: Kubectl) -> None:
     assert make(kubectl, namespace("stray"), "--dry-run=server") == ""
     assert make(kubectl, binding("victim", SOMEBODY), "--dry-run=server") == ""
+
+
+def test_a_tenants_secrets_are_edited_by_the_operator_alone(kubectl: Kubectl) -> None:
+    marks = {"tenantry.dev/tenant": "kept"}
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "tenant-kept", "labels": marks}}
+    assert not make(kubectl, space)
+    for name, labels in (("key-default", marks), ("notes", {})):
+        metadata = {"name": name, "namespace": "tenant-kept", "labels": labels}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"api-key": "a"}}
+        assert not make(kubectl, secret)
+
+    def edit(name: str, patch: str, *options: str) -> str:
+        done = kubectl("patch", "secret", name, "-n", "tenant-kept", "--type=merge", "-p", patch, *options)
+        return "" if done.returncode == 0 else done.stderr
+
+    stolen, unmarked = '{"data": {"api-key": "Yg=="}}', '{"metadata": {"labels": {"tenantry.dev/tenant": null}}}'
+    for patch in (stolen, unmarked, '{"data": null}'):
+        assert "kept by the operator" in edit("key-default", patch), patch
+    assert not edit("key-default", '{"metadata": {"annotations": {"note": "of an owner"}}}')
+    assert not edit("notes", stolen)
+    assert kubectl("delete", "secret", "key-default", "-n", "tenant-kept").returncode == 0
+    kubectl("delete", "namespace", "tenant-kept", "--wait=false")

@@ -40,6 +40,19 @@ STAGES: dict[Resource, Stage] = {
     kube.POD_DISRUPTION_BUDGETS: Stage.REST,
 }
 
+#: What keeps a tenant in its bounds: put back also while nothing else can be applied.
+FENCES = frozenset(
+    {
+        kube.NAMESPACES,
+        kube.NETWORK_POLICIES,
+        kube.RESOURCE_QUOTAS,
+        kube.LIMIT_RANGES,
+        kube.ROLES,
+        kube.ROLE_BINDINGS,
+        kube.SERVICE_ACCOUNTS,
+    }
+)
+
 #: Every kind that an object of a tenant may have.
 MANAGED = tuple(STAGES)
 

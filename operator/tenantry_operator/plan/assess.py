@@ -186,6 +186,14 @@ def set_fingerprint(facts: Facts) -> str:
     return fingerprint([child for child in facts.children if child.set_id == wanted and not child.terminating])
 
 
+def unguarded(facts: Facts, assessment: Assessment) -> bool:
+    """Whether somebody has changed objects of a tenant whose steps are blocked for want of something else."""
+    applied, space = facts.status.applied, facts.namespace
+    if assessment.state is not State.BLOCKED or applied is None or space is None or space.terminating:
+        return False
+    return applied.fingerprint != set_fingerprint(facts)
+
+
 def failed(failure: Failure, *, drifted: bool = False) -> Assessment:
     """The state after a step was refused."""
     return Assessment(

@@ -308,6 +308,38 @@ async def test_a_key_that_has_gone_is_seen_by_the_quota_and_issued_anew(world: W
     assert "Secret key-default had been deleted" in world.notes()[0]
 
 
+@pytest.mark.parametrize("tier_gone", [True, False])
+async def test_fences_are_kept_while_a_tenant_is_blocked(world: World, tier_gone: bool) -> None:
+    await world.settle()
+    if tier_gone:
+        world.live.drop_tier("standard", 99)
+    else:
+        upstream = {"name": "openai", "baseURL": "https://api.openai.com/v1", "credentialsSecret": "missing"}
+        world.live.put_tier(
+            {"metadata": {"name": "standard", "resourceVersion": "9"}, "spec": {"upstreams": [upstream]}}
+        )
+    await world.reconcile()
+    fence = f"/apis/networking.k8s.io/v1/namespaces/{SPACE}/networkpolicies/default-deny"
+    policy = world.cluster.objects[POLICY]
+    del world.cluster.objects[fence]
+    world.watch()
+    await world.reconcile()
+    assert fence in world.cluster.objects
+    assert world.cluster.objects[POLICY] == policy, "nothing else is touched"
+    assert any("NetworkPolicy default-deny had been deleted" in note for note in world.notes())
+    writes = len(world.cluster.writes)
+    await world.reconcile()
+    assert len(world.cluster.writes) == writes
+
+
+async def test_protection_from_deletion_is_told_at_once(world: World) -> None:
+    raw = world.cluster.objects[TENANT]
+    world.cluster.put(TENANT, {**raw, "spec": {"tier": "standard", "deletionProtection": True}})
+    world.watch()
+    await world.reconcile()
+    assert world.status()["deletionProtection"] is True
+
+
 async def test_a_recheck_reads_what_no_watch_reports(world: World) -> None:
     await world.settle()
     del world.cluster.objects[KEY]
