@@ -356,3 +356,30 @@ def test_limits_that_hold_per_pod_only_are_reported(cluster: Cluster, operator: 
     cluster.tenant(name, limits={"requestsPerMinute": 3}, autoscaling={"maxReplicas": 2})
     cluster.wait_for(name, "Ready", "True")
     assert cluster.wait_for(name, "Degraded", "True")["reason"] == "LimitsPerReplica"
+
+
+def test_pods_do_not_become_fewer_when_their_number_is_let_go(cluster: Cluster, operator: Operator, name: str) -> None:
+    cluster.tenant(name, autoscaling={"minReplicas": 3, "maxReplicas": 3})
+    deployment = f"/apis/apps/v1/namespaces/tenant-{name}/deployments/api"
+
+    def pods() -> tuple[int, int]:
+        found = cluster.call("GET", deployment)
+        return found["spec"]["replicas"], found["status"].get("availableReplicas", 0)
+
+    cluster.wait_for(name, "Ready", "True")
+    eventually("three pods", lambda: pods() == (3, 3))
+    cluster.tenant(name, autoscaling={"minReplicas": 2, "maxReplicas": 6})
+    scaler = f"/apis/autoscaling/v2/namespaces/tenant-{name}/horizontalpodautoscalers/api"
+    eventually("the autoscaler may go to six", lambda: cluster.call("GET", scaler)["spec"]["maxReplicas"] == 6)
+    for _ in range(40):
+        assert pods() == (3, 3)
+        time.sleep(0.05)
+
+
+def test_the_first_ready_is_measured(cluster: Cluster, operator: Operator, name: str) -> None:
+    before = operator.metric("tenantry_time_to_ready_seconds_count")
+    cluster.tenant(name)
+    cluster.wait_for(name, "Ready", "True")
+    eventually("it is counted", lambda: operator.metric("tenantry_time_to_ready_seconds_count") == before + 1)
+    assert operator.metric('tenantry_applies_total{kind="Deployment",result="created"') >= 1
+    assert operator.metric("tenantry_renders_total{") >= 1

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from aiohttp import web
@@ -37,6 +37,8 @@ class Cluster:
             case "POST":
                 body = msgspec.json.decode(asked.body, type=Object)
                 return self._create(f"{path}/{_metadata(body)['name']}", body)
+            case "PUT":
+                return web.json_response(self.put(path, msgspec.json.decode(asked.body, type=Object)))
             case "DELETE":
                 return web.json_response(self.objects.pop(path)) if path in self.objects else refusal(404, "NotFound")
             case _:
@@ -80,12 +82,7 @@ class Cluster:
             body = _encoded(body)
         found = self.objects.get(path)
         if kind == "json":
-            assert found is not None
-            metadata = {**_metadata(found)}
-            for step in body:
-                if step["op"] == "add":
-                    metadata[step["path"].rpartition("/")[2]] = step["value"]
-            return web.json_response(self.put(path, {**found, "metadata": metadata}))
+            return refusal(404, "NotFound") if found is None else self._json_patch(path, found, body)
         if (
             found is not None
             and _metadata(body).get("resourceVersion", _metadata(found)["resourceVersion"])
@@ -100,6 +97,26 @@ class Cluster:
         if found is not None and _without_books(found) == _without_books(merged) and _books(found) == fields:
             return web.json_response(found)
         return web.json_response(self.put(path, merged, fields=fields))
+
+    def _json_patch(self, path: str, found: Object, steps: Sequence[Mapping[str, str]]) -> web.Response:
+        """RFC 6902, as far as it is about fields of ``metadata`` and places in ``metadata.finalizers``."""
+        metadata = {**_metadata(found)}
+        for step in steps:
+            field, _, place = step["path"].removeprefix("/metadata/").partition("/")
+            if place:
+                finalizers = metadata.get(field)
+                assert isinstance(finalizers, list)
+                finalizers = [*finalizers]
+                if finalizers[int(place) : int(place) + 1] != [step.get("value", finalizers[int(place)])]:
+                    return refusal(422, "Invalid")
+                if step["op"] == "remove":
+                    del finalizers[int(place)]
+                metadata[field] = finalizers
+            elif step["op"] == "add":
+                metadata[field] = step["value"]
+            elif metadata.get(field) != step["value"]:
+                return refusal(422, "Invalid")
+        return web.json_response(self.put(path, {**found, "metadata": metadata}))
 
 
 def _encoded(body: Object) -> Object:
