@@ -137,7 +137,7 @@ class Live:
         known = mine.get(fresh.ref)
         if known is not None and fresh.version <= known.version:
             return False
-        mine[fresh.ref] = fresh
+        mine[fresh.ref] = fresh = fresh if known is None else fresh.after(known)
         return known is None or not known.same_as(fresh)
 
     def drop_child(self, tenant: str, ref: Ref, uid: str, *, as_of: int | None = None) -> bool:

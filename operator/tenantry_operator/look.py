@@ -23,15 +23,15 @@ from tenantry_operator.render import Renderer
 class Lookout:
     """Looks at tenants. What is to be applied is worked out once for each look, and handed on in ``Facts.wanted``.
 
-    It remembers the keys that were read or issued, because key Secrets are not watched; and how many Secrets the
-    namespace's quota had counted then, because with one less they are to be read again.
+    It remembers the keys that were read or issued, because key Secrets are not watched. When the namespace's quota
+    counts fewer Secrets than before, they are to be read again.
     """
 
     def __init__(self, live: Live, renderer: Renderer, platform: Platform) -> None:
         self._live, self._renderer, self._platform = live, renderer, platform
         #: By name, with the uid of the Tenant whose they are: its successor of the same name has others.
         self._keys: dict[str, tuple[str, tuple[IssuedKey, ...]]] = {}
-        self._counted: dict[str, int] = {}
+        self._lost: dict[str, int] = {}
         self._doubtful: set[str] = set()
         #: As last read; what still holds for its tenants when a tier has gone or cannot be read any more.
         self._tiers: dict[str, TenantTier] = {}
@@ -39,7 +39,7 @@ class Lookout:
     def forget(self, name: str) -> None:
         """The Tenant is gone."""
         self._keys.pop(name, None)
-        self._counted.pop(name, None)
+        self._lost.pop(name, None)
         self._doubtful.discard(name)
 
     def look(self, record: TenantRecord, turn: Turn, now: datetime) -> Facts:
@@ -80,11 +80,11 @@ class Lookout:
 
     def _has_lost_secrets(self, name: str) -> bool:
         quota = self._live.child(name, Ref(RESOURCE_QUOTAS.group_kind, namespace_of(name), names.QUOTA))
-        if quota is None or quota.secrets is None:
+        lost = quota.lost if quota is not None else 0
+        if lost == self._lost.get(name, 0):
             return False
-        before = self._counted.get(name, 0)
-        self._counted[name] = quota.secrets
-        return quota.secrets < before
+        self._lost[name] = lost
+        return True
 
     def keyed(self, facts: Facts, keys: tuple[IssuedKey, ...] | None) -> Facts:
         """The same facts with these keys, and with what is to be applied once all of them are what they should be."""

@@ -131,6 +131,7 @@ class Child(Struct, frozen=True, kw_only=True):
     tenant_uid: str = ""  # Namespaces only: whose it is
     workload: Workload | None = None
     secrets: int | None = None  # ResourceQuotas only: how many Secrets it has counted in the namespace
+    lost: int = 0  # ResourceQuotas only: how often that has become less, as far as this process has seen
 
     @property
     def at_home(self) -> bool:
@@ -142,10 +143,14 @@ class Child(Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, tenant=tenant)
 
     def same_as(self, other: "Child") -> bool:
-        """Whether nothing that decisions look at differs in ``other``, which is newer. More Secrets are no news."""
-        if self.secrets is not None and (other.secrets or 0) < self.secrets:
-            return False
+        """Whether nothing that decisions look at differs. More Secrets are no news, fewer are."""
         return msgspec.structs.replace(self, version=other.version, secrets=other.secrets) == other
+
+    def after(self, before: "Child") -> "Child":
+        """The same with what follows from how it was before."""
+        fewer = before.secrets is not None and self.secrets is not None and self.secrets < before.secrets
+        lost = before.lost + fewer
+        return msgspec.structs.replace(self, lost=lost) if lost else self
 
 
 def child(group_kind: str, live: LiveObject | LiveDeployment) -> Child:

@@ -3,8 +3,9 @@
 from msgspec.structs import replace
 from tenantry_operator.api.decode import FieldError
 from tenantry_operator.live import Credential, Live, TenantRecord, read_tenant
+from tenantry_operator.plan.observed import Ref
 
-from tests.unit.operator.tenants import UID, child
+from tests.unit.operator.tenants import SPACE, UID, child
 
 
 def raw_tenant(resource_version: int = 7, generation: int = 1, **more: object) -> dict[str, object]:
@@ -138,3 +139,13 @@ def test_a_list_that_is_older_than_what_we_know_drops_nothing() -> None:
     live.put_tier(raw_tier(9))
     assert not live.drop_tier("standard", 8)
     assert live.drop_tier("standard", 10)
+
+
+def test_fewer_secrets_in_the_quotas_count_are_news_and_more_are_not() -> None:
+    live, ref = Live(), Ref("ResourceQuota", SPACE, "tenant")
+    counts = [None, 1, 3, 2, 2, None, 3, 0]
+    news = [live.put_child(child("ResourceQuota", "tenant", version=10 + at, secrets=n)) for at, n in enumerate(counts)]
+    assert news == [True, False, False, True, False, False, False, True]
+    quota = live.child("acme", ref)
+    assert quota is not None
+    assert quota.lost == 2

@@ -296,7 +296,6 @@ async def test_a_key_that_has_gone_is_seen_by_the_quota_and_issued_anew(world: W
         world.watch()
 
     count(1)
-    await world.reconcile()
     policy = world.cluster.objects[POLICY]["data"]
     del world.cluster.objects[KEY]
     await world.reconcile()
