@@ -104,7 +104,11 @@ def rotation_due(key: IssuedKey, wanted: ResolvedKey) -> bool:
 def kept(key: IssuedKey, wanted: ResolvedKey, now: datetime) -> IssuedKey:
     """The record of the same key as it should be now: what has ended is forgotten."""
     grace = timedelta(seconds=wanted.grace_period_seconds)
-    former = [replace(each, until=min(each.until, each.replaced + grace)) for each in key.former]
+    # Compared by difference: a sum could lie beyond the last date that there is.
+    former = [
+        each if each.until - each.replaced <= grace else replace(each, until=each.replaced + grace)
+        for each in key.former
+    ]
     return replace(key, expires_at=wanted.expires_at, former=tuple(each for each in former if each.until > now))
 
 
