@@ -8,6 +8,7 @@ from aiohttp import ClientSession
 from tenantry_operator import logs
 from tenantry_operator.main import main, parser
 from tenantry_operator.probes import LONGEST_SILENCE, LONGEST_WAIT, Vitals, serve
+from tenantry_service.logs import JsonFormatter
 
 
 def test_the_image_is_asked_for_by_name(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,6 +70,6 @@ async def test_the_probes_answer_over_http() -> None:
 def test_a_log_line_is_json_and_carries_what_is_bound_and_given() -> None:
     logs.bind(tenant="acme", attempt=2)
     record = logging.makeLogRecord({"name": "x", "levelname": "INFO", "msg": "put %s", "args": ("off",), "digest": "d"})
-    line = json.loads(logs.JsonFormatter().format(record))
+    line = json.loads(JsonFormatter(logs.bound).format(record))
     assert line["message"] == "put off"
     assert (line["tenant"], line["attempt"], line["digest"], line["level"]) == ("acme", 2, "d", "info")
