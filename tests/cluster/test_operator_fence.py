@@ -102,7 +102,8 @@ def test_a_tenants_secrets_are_edited_by_the_operator_alone(kubectl: Kubectl) ->
         return "" if done.returncode == 0 else done.stderr
 
     stolen, unmarked = '{"data": {"api-key": "Yg=="}}', '{"metadata": {"labels": {"tenantry.dev/tenant": null}}}'
-    for patch in (stolen, unmarked, '{"data": null}'):
+    forged = '{"metadata": {"annotations": {"tenantry.dev/key": "{}"}}}'
+    for patch in (stolen, unmarked, forged, '{"data": null}'):
         assert "kept by the operator" in edit("key-default", patch), patch
     assert not edit("key-default", '{"metadata": {"annotations": {"note": "of an owner"}}}')
     assert not edit("notes", stolen)
