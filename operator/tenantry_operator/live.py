@@ -14,7 +14,10 @@ from tenantry_operator.api.decode import FieldError, decode_meta, decode_status,
 from tenantry_operator.api.meta import ObjectMeta
 from tenantry_operator.api.tenant import Tenant, TenantStatus
 from tenantry_operator.api.tier import TenantTier
+from tenantry_operator.api.traffic import Upstream
 from tenantry_operator.plan.observed import Child, Ref, version
+from tenantry_operator.plan.revisions import TierRevision
+from tenantry_operator.plan.waves import Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,11 @@ class Live:
     tenants: dict[str, TenantRecord] = field(default_factory=dict)
     tiers: dict[str, TenantTier | FieldError] = field(default_factory=dict)
     credentials: dict[str, Credential] = field(default_factory=dict)
+    #: Revisions of tiers by their names, and what was decided last on each tier's roll-out.
+    revisions: dict[str, TierRevision] = field(default_factory=dict)
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    #: Tiers of which something has changed that a decision may depend on. Whoever decides takes them out.
+    stirred: set[str] = field(default_factory=set)
     _tier_versions: dict[str, int] = field(default_factory=dict)
     _children: dict[str, dict[Ref, Child]] = field(default_factory=dict)
 
@@ -53,6 +61,7 @@ class Live:
         if known is not None and version(fresh.meta.resource_version) <= version(known.meta.resource_version):
             return False
         self.tenants[fresh.meta.name] = fresh
+        self._stir(fresh, known)
         return known is None or _matter(fresh) != _matter(known)
 
     def drop_tenant(self, name: str, uid: str) -> bool:
@@ -61,7 +70,13 @@ class Live:
         if known is None or known.meta.uid != uid:
             return False
         del self.tenants[name]
+        self._stir(known)
         return True
+
+    def _stir(self, *records: TenantRecord | None) -> None:
+        self.stirred.update(
+            record.tenant.spec.tier for record in records if record is not None and isinstance(record.tenant, Tenant)
+        )
 
     # Tiers
 
@@ -77,6 +92,7 @@ class Live:
         except FieldError as error:
             fresh = error
         self.tiers[meta.name] = fresh
+        self.stirred.add(meta.name)
         unchanged = isinstance(before, TenantTier) and isinstance(fresh, TenantTier) and before.spec == fresh.spec
         return None if unchanged else meta.name
 
@@ -85,6 +101,8 @@ class Live:
         if self._tier_versions.get(name, as_of) > as_of:
             return False
         self._tier_versions.pop(name, None)
+        self.stirred.add(name)
+        self.decisions.pop(name, None)
         return self.tiers.pop(name, None) is not None
 
     def tenants_of_tier(self, tier: str) -> list[str]:
@@ -119,13 +137,18 @@ class Live:
         for name, record in self.tenants.items():
             if isinstance(record.tenant, FieldError):
                 continue
-            tier = self.tiers.get(record.tenant.spec.tier)
-            upstreams = record.tenant.spec.upstreams
-            if upstreams is None and isinstance(tier, TenantTier):
-                upstreams = tier.spec.upstreams
-            if any(upstream.credentials_secret == secret for upstream in upstreams or ()):
+            own = record.tenant.spec.upstreams
+            given = [own] if own is not None else self._given_upstreams(record.tenant.spec.tier, record.status)
+            if any(upstream.credentials_secret == secret for upstreams in given for upstream in upstreams or ()):
                 found.append(name)
         return found
+
+    def _given_upstreams(self, tier: str, status: TenantStatus) -> list[tuple[Upstream, ...] | None]:
+        """Those of the tier, and of the revision of it that the Tenant is still on."""
+        newest = self.tiers.get(tier)
+        held = self.revisions.get(status.rollout.revision) if status.rollout else None
+        given = [newest.spec.upstreams] if isinstance(newest, TenantTier) else []
+        return [*given, held.spec.upstreams] if held is not None else [*given]
 
     # Children
 

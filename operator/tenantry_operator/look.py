@@ -5,17 +5,19 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from tenantry_operator.api.meta import namespace_of
+from tenantry_operator.api.decode import FieldError
+from tenantry_operator.api.meta import ObjectMeta, namespace_of
 from tenantry_operator.api.resolve import ResolvedSpec
-from tenantry_operator.api.tenant import Tenant
+from tenantry_operator.api.tenant import Tenant, TenantStatus
 from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.kube.resources import DEPLOYMENTS, NAMESPACES, RESOURCE_QUOTAS
 from tenantry_operator.live import Live, TenantRecord
 from tenantry_operator.plan import desired, names, objects
-from tenantry_operator.plan.assess import Assessment, Facts, resolved, retains
+from tenantry_operator.plan.assess import Assessment, Facts, resolved, retains, unknown_revision
 from tenantry_operator.plan.desired import Platform, Wanted
 from tenantry_operator.plan.keys import IssuedKey, next_change, settled
 from tenantry_operator.plan.observed import Ref
+from tenantry_operator.plan.standing import Choice, choose
 from tenantry_operator.queue import Turn
 from tenantry_operator.render import Renderer
 
@@ -45,10 +47,9 @@ class Lookout:
     def look(self, record: TenantRecord, turn: Turn, now: datetime) -> Facts:
         """What is known now. A recheck takes nothing for granted that no watch reports."""
         name = record.meta.name
-        tier = self._live.tiers.get(record.tenant.spec.tier) if isinstance(record.tenant, Tenant) else None
+        tier, choice, spec = self._holding(record, now)
         if isinstance(tier, TenantTier):
             self._tiers[tier.metadata.name] = tier
-        spec = resolved(record.tenant, tier)
         facts = Facts(
             now=now,
             meta=record.meta,
@@ -56,6 +57,7 @@ class Lookout:
             tenant=record.tenant,
             tier=tier,
             spec=spec,
+            choice=choice,
             credentials=self._credentials(spec),
             throttled=turn.throttled,
         )
@@ -105,7 +107,7 @@ class Lookout:
         """What is to be applied, as far as it is known without tier, credentials and keys: good for fences only."""
         spec = facts.spec
         if isinstance(spec, Assessment) and isinstance(facts.tenant, Tenant):
-            spec = resolved(facts.tenant, self._tiers.get(facts.tenant.spec.tier))
+            spec = resolved(facts.tenant, self._last_tier(facts.tenant.spec.tier, facts.status))
         if isinstance(spec, Assessment):
             return None
         return self._wanted(replace(facts, spec=spec), spec, self._known_keys(facts) or ())
@@ -121,6 +123,29 @@ class Lookout:
             workload=workload.workload if workload else None,
         )
 
+    def _holding(
+        self, record: TenantRecord, now: datetime
+    ) -> tuple[TenantTier | FieldError | None, Choice | None, ResolvedSpec | Assessment]:
+        """The tier in the revision that holds for the tenant, which that is, and what follows from it."""
+        if isinstance(record.tenant, FieldError):
+            return None, None, resolved(record.tenant, None)
+        wanted = record.tenant.spec
+        tier, decision = self._live.tiers.get(wanted.tier), self._live.decisions.get(wanted.tier)
+        if not isinstance(tier, TenantTier) or decision is None:
+            return tier, None, resolved(record.tenant, tier)
+        choice = choose(record.meta, wanted, record.status, self._live.revisions, decision, now)
+        if choice is None:
+            return tier, None, unknown_revision(wanted)
+        tier = replace(tier, spec=choice.revision.spec)
+        return tier, choice, resolved(record.tenant, tier)
+
+    def _last_tier(self, tier: str, status: TenantStatus) -> TenantTier | None:
+        """The tier as it last held for the tenant: in the revision that it is on, which outlives the tier itself."""
+        revision = self._live.revisions.get(status.rollout.revision) if status.rollout else None
+        if revision is None or revision.tier != tier:
+            return self._tiers.get(tier)
+        return TenantTier(metadata=ObjectMeta(name=tier), spec=revision.spec)
+
     def _credentials(self, spec: ResolvedSpec | Assessment) -> dict[str, str]:
         if isinstance(spec, Assessment):
             return {}
@@ -129,14 +154,24 @@ class Lookout:
         return {each.name: each.content for each in found if each.content}
 
     def _wanted(self, facts: Facts, spec: ResolvedSpec, keys: tuple[IssuedKey, ...]) -> Wanted:
-        name = facts.meta.name
+        assert isinstance(facts.tenant, Tenant)
+        name, applied = facts.meta.name, facts.status.applied
+        revision = facts.choice.revision if facts.choice else None
         document = desired.policy(name, facts.meta.generation, spec, keys)
-        values = desired.values(name, spec, document, self._platform)
+        platform = desired.with_image(self._platform, revision.image) if revision else self._platform
+        values = desired.values(name, spec, document, platform)
+        inputs = desired.inputs(facts.tenant.spec, document.keys, facts.credentials)
         own = self.own(facts)
+        if facts.choice and facts.choice.held and applied and desired.unmoved(applied, inputs, facts.choice.revision):
+            digest = applied.digest
+        else:
+            digest = desired.digest(self._renderer.digest(values), own, facts.credentials)
         return Wanted(
             spec=spec,
             own=own,
             values=values,
-            digest=desired.digest(self._renderer.digest(values), own, facts.credentials),
+            digest=digest,
+            inputs=inputs,
+            tier_revision=revision.name if revision else "",
             pod_annotations=desired.pod_annotations(document, facts.credentials),
         )

@@ -28,6 +28,7 @@ from tenantry_operator.queue import Lane, WorkQueue
 from tenantry_operator.reconcile import Reconciler
 from tenantry_operator.render import HelmRenderer, RenderError
 from tenantry_operator.resync import Resync
+from tenantry_operator.rollout import Rollouts
 from tenantry_operator.watch import Intake, watch
 
 log = logging.getLogger(__name__)
@@ -165,17 +166,20 @@ async def _lead(
             queue.add(tenant, lane)
 
     resync = Resync(client, live, notify, platform_namespace=platform.namespace)
-    intake.relisted = resync.soon
+    rollouts = Rollouts(client, live, renderer, recorder, platform, lambda tenant: queue.add(tenant, Lane.PROGRESS))
+    intake.relisted, intake.tier_changed = resync.soon, rollouts.soon
 
     async def read_and_work() -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(children.run())
             # Before anybody is judged: what is not read yet would look like drift.
             await asyncio.gather(children.synced(), resync.everything())
+            await rollouts.everything()
             vitals.synced = True
             log.info("synced", extra={"tenants": len(live.tenants)})
             group.create_task(queue.run())
             group.create_task(resync.forever())
+            group.create_task(rollouts.forever())
             group.create_task(
                 watch(
                     access,

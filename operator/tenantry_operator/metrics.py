@@ -72,6 +72,12 @@ READY_SECONDS = Histogram(
     buckets=(1, 2, 3, 5, 8, 13, 21, 34, 55, 90, 180, 600),
     registry=REGISTRY,
 )
+ROLLOUT_HALTED = Gauge(
+    "tenantry_rollout_halted",
+    "1 while a tier's roll-out is halted because Tenants that it moved are not Ready.",
+    ["tier"],  # the platform's own, a handful
+    registry=REGISTRY,
+)
 LEADING = Gauge("tenantry_leading", "1 while this process holds the Lease.", registry=REGISTRY)
 WATCH_EVENTS = Counter(
     "tenantry_watch_events_total",

@@ -103,7 +103,7 @@ class Resync:
             for raw in page.items:
                 name = self._live.put_tier(raw)
                 present.add(_name(raw))
-                if name:
+                if name and name not in self._live.decisions:
                     self._changed(self._live.tenants_of_tier(name))
         for name in set(self._live.tiers) - present:
             if self._live.drop_tier(name, as_of):

@@ -131,7 +131,13 @@ class Steps:
         log.info("applied", extra={"digest": wanted.digest})
         # From the answers to our own writes: what somebody else has changed since then must not become the measure.
         status = plan_status.applied(
-            facts.status, wanted.digest, self._renderer.chart, fingerprint(applied), self._now()
+            facts.status,
+            wanted.digest,
+            self._renderer.chart,
+            fingerprint(applied),
+            self._now(),
+            inputs=wanted.inputs,
+            tier_revision=wanted.tier_revision,
         )
         self._lookout.trust(name)
         drifts = (*facts.drifts, *tied.drifts)

@@ -18,6 +18,7 @@ import msgspec
 
 from tenantry_operator import metrics
 from tenantry_operator.api.decode import decode_meta
+from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.apply.kinds import TENANTS, TIERS
 from tenantry_operator.kube.config import Access
 from tenantry_operator.kube.resources import LEASES, SECRETS, Resource
@@ -39,6 +40,7 @@ class Intake:
     live: Live
     queue: WorkQueue
     relisted: Callable[[], None] = lambda: None
+    tier_changed: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
     _last: float = field(init=False)
 
@@ -71,14 +73,16 @@ class Intake:
         return news
 
     def tier(self, gone: bool, raw: Raw) -> bool:
-        """A TenantTier: news for every Tenant that names it."""
+        """A TenantTier: news for its roll-out; for every Tenant that names it if it came, went or became unreadable."""
         meta = decode_meta(raw)
         name = meta.name
         news = (
             self.live.drop_tier(name, version(meta.resource_version)) if gone else self.live.put_tier(raw) is not None
         )
         if news:
-            self._fan_out(self.live.tenants_of_tier(name))
+            self.tier_changed()
+            if name not in self.live.decisions or not isinstance(self.live.tiers.get(name), TenantTier):
+                self._fan_out(self.live.tenants_of_tier(name))  # else each is woken when its wave comes
         return news
 
     def credential(self, gone: bool, raw: Raw) -> bool:

@@ -107,7 +107,8 @@ class Cluster:
 
     def tier(self, name: str = "standard", **spec: object) -> None:
         """Create or change a tier."""
-        body = {"upstreams": [UPSTREAM], **spec}
+        # All at once, unless a test is about waves: their pauses are longer than any test's patience.
+        body = {"upstreams": [UPSTREAM], "rollout": {"waves": [100]}, **spec}
         document = {"apiVersion": "tenantry.dev/v1alpha1", "kind": "TenantTier", "metadata": {"name": name}}
         self.apply(f"{TIERS}/{name}", {**document, "spec": body})
 

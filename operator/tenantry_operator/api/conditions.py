@@ -110,6 +110,15 @@ class Reason(StrEnum):
     TRAFFIC_SUSPENDED = "TrafficSuspended", "spec.suspend.traffic is set: no pods run, everything else is kept."
     RECONCILE_SUSPENDED = "ReconcileSuspended", "spec.suspend.reconcile is set: the operator changes nothing."
 
+    # Roll-outs of a tier.
+    UP_TO_DATE = "UpToDate", "Every Tenant of the tier is on its newest revision."
+    ROLLING_OUT = "RollingOut", "A wave of Tenants is being moved to the newest revision."
+    BETWEEN_WAVES = "BetweenWaves", "A wave has been moved and is watched for a while before the next one begins."
+    ROLLING_BACK = "RollingBack", "All Tenants are being moved back to a former revision, without waves."
+    ROLLOUT_PAUSED = "RolloutPaused", "spec.rollout.paused is set: nobody is moved."
+    ROLLOUT_HALTED = "RolloutHalted", "Tenants that were moved are not Ready; nobody else is moved until they are."
+    REVISION_NOT_FOUND = "RevisionNotFound", "The revision named does not exist, or is another tier's."
+
     # Drift.
     DRIFT_CORRECTED = "DriftCorrected", "A managed object had been edited or deleted and was put back."
 

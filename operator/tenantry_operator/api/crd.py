@@ -14,6 +14,7 @@ import yaml
 from msgspec import Struct
 
 from tenantry_operator.api.meta import GROUP, NAME_MAX_LENGTH, VERSION
+from tenantry_operator.api.rollout import TierStatus
 from tenantry_operator.api.rules import DNS_LABEL, DNS_LABEL_REMEDY, Rule
 from tenantry_operator.api.schema import Schema, rules_of, schema_of
 from tenantry_operator.api.tenant import PENDING, TenantSpec, TenantStatus
@@ -43,6 +44,7 @@ def tenant_crd() -> Schema:
         _column("Spend", ".status.usage.spend", "US dollars spent in the budget's current window."),
         _column("Age", ".metadata.creationTimestamp", "", kind="date"),
         _column("Namespace", ".status.namespace", "Where the tenant lives.", wide=True),
+        _column("Revision", ".status.applied.tierRevision", "The revision of the tier that is in force.", wide=True),
         _column("Message", f"{_READY}.message", "The reason in full.", wide=True),
     ]
     description = "One customer: a namespace, limits, a bill and an OpenAI-compatible endpoint of its own."
@@ -61,14 +63,25 @@ def tenant_crd() -> Schema:
 def tier_crd() -> Schema:
     """The definition of TenantTier."""
     columns = [
-        _column("Summary", ".spec.summary", "What the tier is for."),
-        _column("Max", ".spec.autoscaling.maxReplicas", "Most pods of one tenant.", kind="integer"),
-        _column("Capacity", ".spec.placement.capacity", "Kind of nodes."),
-        _column("Budget", ".spec.budget.amount", "US dollars per window."),
+        _column("Tenants", ".status.tenants", "Tenants that take part in roll-outs.", kind="integer"),
+        _column("Updated", ".status.updated", "Those on the newest revision.", kind="integer"),
+        _column("Ready", ".status.ready", "Those that are Ready.", kind="integer"),
+        _column("Wave", ".status.wave", "The wave that has begun.", kind="integer"),
+        _column("Rollout", f"{_READY}.reason", "Whether the newest revision is everywhere, or why not."),
         _column("Age", ".metadata.creationTimestamp", "", kind="date"),
+        _column("Summary", ".spec.summary", "What the tier is for.", wide=True),
+        _column("Max", ".spec.autoscaling.maxReplicas", "Most pods of one tenant.", kind="integer", wide=True),
+        _column("Capacity", ".spec.placement.capacity", "Kind of nodes.", wide=True),
+        _column("Budget", ".spec.budget.amount", "US dollars per window.", wide=True),
+        _column("Revision", ".status.updateRevision", "The newest revision.", wide=True),
+        _column("Message", f"{_READY}.message", "The reason in full.", wide=True),
     ]
     description = "A named set of defaults for the Tenants that refer to it."
-    return _definition("TenantTier", "tenanttiers", "tier", description, {"spec": (TierSpec, "The defaults.")}, columns)
+    parts: Parts = {
+        "spec": (TierSpec, "The defaults."),
+        "status": (TierStatus, "How far they have come. Written by the operator only."),
+    }
+    return _definition("TenantTier", "tenanttiers", "tier", description, parts, columns, subresources={"status": {}})
 
 
 def _definition(

@@ -7,6 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from tenantry_operator.api.meta import ObjectMeta
+from tenantry_operator.api.rollout import TierStatus
 from tenantry_operator.api.tenant import Tenant, TenantSpec, TenantStatus
 from tenantry_operator.api.tier import TenantTier, TierSpec
 
@@ -48,7 +49,19 @@ def decode_status(raw: Mapping[str, object]) -> TenantStatus:
 def decode_tier(raw: Mapping[str, object]) -> TenantTier:
     """A TenantTier as the API server returned it. Raises :class:`FieldError`."""
 
-    return TenantTier(metadata=decode_meta(raw), spec=_convert(raw.get("spec") or {}, TierSpec, "spec"))
+    return TenantTier(
+        metadata=decode_meta(raw),
+        spec=_convert(raw.get("spec") or {}, TierSpec, "spec"),
+        status=decode_tier_status(raw),
+    )
+
+
+def decode_tier_status(raw: Mapping[str, object]) -> TierStatus:
+    """The status of a TenantTier, or an empty one where it cannot be read: it is ours to write again."""
+    try:
+        return _convert(raw.get("status") or {}, TierStatus, "status")
+    except FieldError:
+        return TierStatus()
 
 
 def _convert(value: object, kind: type[T], place: str) -> T:

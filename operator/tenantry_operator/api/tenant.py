@@ -2,13 +2,14 @@
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Struct
 
 from tenantry_operator.api.conditions import Condition, ConditionStatus, ConditionType, Reason
 from tenantry_operator.api.meta import ObjectMeta
-from tenantry_operator.api.rules import DNS_LABEL, DNS_LABEL_REMEDY, about, number, reserved, sequence, text
+from tenantry_operator.api.rollout import REVISION_REMEDY, Standing
+from tenantry_operator.api.rules import DNS_LABEL, DNS_LABEL_REMEDY, Rule, about, number, reserved, sequence, text
 from tenantry_operator.api.settings import Settings
 
 #: How many former revisions a Tenant remembers.
@@ -28,6 +29,28 @@ class TenantSpec(Settings, frozen=True, kw_only=True, rename="camel"):
             remedy=f"{DNS_LABEL_REMEDY}; `kubectl get tenanttiers` lists what there is",
         ),
     ]
+    tier_revision: (
+        Annotated[
+            str,
+            text(
+                "Keep the Tenant on this revision of its tier, whatever is rolled out, until this is taken away again."
+                " Default: none.",
+                min_length=1,
+                max_length=63,
+                pattern=DNS_LABEL,
+                remedy=REVISION_REMEDY,
+            ),
+        ]
+        | None
+    ) = None
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.tierRevision) || self.tierRevision.startsWith(self.tier + '-')",
+            "must be a revision of the tier that spec.tier names, for example <tier>-0a1b2c3d4e",
+            ".tierRevision",
+        ),
+    )
 
 
 class Outcome(StrEnum):
@@ -47,6 +70,10 @@ class Applied(Struct, frozen=True, kw_only=True, rename="camel"):
     fingerprint: Annotated[
         str, text("Hash of the fields that the operator owns in the live objects; unequal means drift.", max_length=64)
     ] = ""
+    tier_revision: Annotated[str, text("The revision of the tier that it was made from.", max_length=253)] = ""
+    inputs: Annotated[
+        str, text("SHA-256 over what the Tenant itself brought in, without tier, image and chart.", max_length=128)
+    ] = ""
 
 
 class Revision(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -57,6 +84,7 @@ class Revision(Struct, frozen=True, kw_only=True, rename="camel"):
     chart: Annotated[str, text("Name and version of the tenant chart.", max_length=128)]
     time: Annotated[datetime, about("When it was applied.")]
     outcome: Annotated[Outcome, about("How it went.")]
+    tier_revision: Annotated[str, text("The revision of the tier that it was made from.", max_length=253)] = ""
 
 
 class Usage(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -87,6 +115,7 @@ class TenantStatus(Struct, frozen=True, kw_only=True, rename="camel", omit_defau
     history: Annotated[
         tuple[Revision, ...], sequence("The latest revisions, newest first.", max_length=HISTORY_LENGTH)
     ] = ()
+    rollout: Annotated[Standing, about("Where it stands in the roll-outs of its tier.")] | None = None
     usage: Annotated[Usage, about(reserved("what was used and spent in the current window."))] | None = None
 
 

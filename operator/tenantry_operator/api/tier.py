@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 from msgspec import Struct
 
 from tenantry_operator.api.meta import ObjectMeta
+from tenantry_operator.api.rollout import Rollout, TierStatus
 from tenantry_operator.api.rules import Rule, about, text
 from tenantry_operator.api.settings import Settings
 
@@ -13,6 +14,7 @@ class TierSpec(Settings, frozen=True, kw_only=True, rename="camel"):
     """The defaults; a field that neither Tenant nor tier sets has the default that its description names."""
 
     summary: Annotated[str, text("What the tier is for, in a line.", max_length=256)] | None = None
+    rollout: Annotated[Rollout, about("How a change of this tier reaches its Tenants.")] | None = None
 
     rules: ClassVar = (
         Rule(
@@ -28,3 +30,4 @@ class TenantTier(Struct, frozen=True, kw_only=True, rename="camel"):
 
     metadata: ObjectMeta
     spec: Annotated[TierSpec, about("The defaults.")]
+    status: Annotated[TierStatus, about("How far they have come. Written by the operator only.")] | None = None

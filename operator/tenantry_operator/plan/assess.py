@@ -14,13 +14,14 @@ from tenantry_operator.api.decode import FieldError
 from tenantry_operator.api.meta import FINALIZER, ObjectMeta
 from tenantry_operator.api.resolve import ResolvedSpec, resolve
 from tenantry_operator.api.settings import DeletionPolicy
-from tenantry_operator.api.tenant import Outcome, Tenant, TenantStatus
+from tenantry_operator.api.tenant import Outcome, Tenant, TenantSpec, TenantStatus
 from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.plan import names
 from tenantry_operator.plan.desired import Wanted
 from tenantry_operator.plan.drift import Drift
 from tenantry_operator.plan.keys import IssuedKey, expired, expiring
 from tenantry_operator.plan.observed import Child, Workload, fingerprint
+from tenantry_operator.plan.standing import Choice
 
 #: Seconds until a look at something that no watch reports: a foreign namespace, a refused object.
 RECHECK = 60.0
@@ -99,6 +100,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     drifts: tuple[Drift, ...] = ()
     #: The queue spaces this tenant's reconciles out because it changes too often.
     throttled: bool = False
+    #: Which revision of the tier holds; ``tier`` has its defaults. None until the tier's roll-out is decided upon.
+    choice: Choice | None = None
     #: When something is known to be due (a key expires, a wave begins), whatever else happens.
     next_due: datetime | None = None
 
@@ -118,6 +121,15 @@ def resolved(tenant: Tenant | FieldError, tier: TenantTier | FieldError | None) 
         return resolve(tenant, tier)
     except FieldError as error:
         return _blocked(Reason.INVALID_SPEC, str(error))
+
+
+def unknown_revision(spec: TenantSpec) -> Assessment:
+    """``spec.tierRevision`` names nothing."""
+    return _blocked(
+        Reason.REVISION_NOT_FOUND,
+        f"TenantTier {spec.tier!r} has no revision {spec.tier_revision!r}: take spec.tierRevision away, or name one"
+        f" that `kubectl get controllerrevisions -A -l {names.TIER_LABEL}={spec.tier}` lists",
+    )
 
 
 def pause(assessment: Assessment, next_due: datetime | None, now: datetime) -> float | None:
@@ -273,7 +285,8 @@ def _health(facts: Facts, spec: ResolvedSpec) -> Assessment:
             stalled=True,
             requeue=FALLBACK,
         )
-    if workload.updated < workload.wanted or workload.available == 0:
+    # A pod of the revision before that is still there is the one that answers; the new one may never.
+    if workload.updated < workload.wanted or workload.total > workload.updated or workload.available == 0:
         # No numbers in the message: each of them would be a write of its own on the way up.
         return _on_the_way(State.PROGRESSING)
     return Assessment(state=State.READY, reason=Reason.READY, degraded=_degraded(facts, spec, workload))

@@ -6,12 +6,15 @@ from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 from tenantry_service import policy as contract
 
 from tenantry_operator.api.meta import namespace_of
 from tenantry_operator.api.resolve import ResolvedSpec
+from tenantry_operator.api.tenant import Applied, TenantSpec
 from tenantry_operator.plan import names
 from tenantry_operator.plan.keys import IssuedKey
+from tenantry_operator.plan.revisions import Image, TierRevision
 
 UPSTREAMS_DIRECTORY = "/etc/tenantry/upstreams"
 
@@ -39,6 +42,9 @@ class Wanted(Struct, frozen=True, kw_only=True):
     values: Mapping[str, object]
     #: What ``status.applied.digest`` is compared with.
     digest: str
+    #: What of it the tenant itself brought in (see ``inputs``), and from which revision of its tier the rest is.
+    inputs: str = ""
+    tier_revision: str = ""
     #: For running pods, so that their kubelet refreshes policy and credentials at once.
     pod_annotations: Mapping[str, str] = {}
 
@@ -171,6 +177,29 @@ def endpoint(tenant: str, spec: ResolvedSpec, platform: Platform) -> str:
     for placeholder, value in parts.items():
         template = template.replace(placeholder, value)
     return template
+
+
+def inputs(spec: TenantSpec, keys: Sequence[contract.Key], credentials: Mapping[str, object]) -> str:
+    """What a tenant itself brings in, as said and not as worked out: a new operator reads the same from it.
+
+    As long as it stays the same, a newer chart, image or operator waits for the tenant's wave.
+    """
+    said = msgspec.to_builtins(replace(spec, tier_revision=None))
+    own = {name: value for name, value in said.items() if value is not None}
+    given = msgspec.json.encode([own, keys, credentials], order="deterministic")
+    return hashlib.sha256(given).hexdigest()[:32]
+
+
+def unmoved(applied: Applied, inputs: str, revision: TierRevision) -> bool:
+    """Whether what was applied is of this revision and of these inputs, whatever has become of chart and operator."""
+    return applied.tier_revision == revision.name and applied.inputs == inputs
+
+
+def with_image(platform: Platform, image: Image) -> Platform:
+    """The platform with another image for the tenants' pods."""
+    return replace(
+        platform, image_repository=image.repository, image_tag=image.tag, image_pull_policy=image.pull_policy
+    )
 
 
 def digest(chart_digest: str, own: Sequence[Mapping[str, object]], credentials: Mapping[str, str]) -> str:

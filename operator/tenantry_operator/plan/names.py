@@ -14,6 +14,7 @@ FIELD_MANAGER = "tenantry-operator"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER_VALUE = "tenantry"
 TENANT_LABEL = f"{GROUP}/tenant"
+TIER_LABEL = f"{GROUP}/tier"
 CREDENTIALS_LABEL = f"{GROUP}/upstream-credentials"
 
 #: On a tenant's Namespace: the uid of the Tenant that made it. This, not a label, says whose it is.

@@ -43,7 +43,7 @@ def report(facts: Facts, assessment: Assessment, platform: Platform, now: dateti
     if assessment.state is State.SUSPENDED and old.conditions:
         # Hands off: what the other conditions say was true when it was written, and keeps its old observedGeneration.
         suspended = transition(old.conditions, [_suspended(assessment)], generation=generation, now=now)
-        return replace(old, conditions=suspended)
+        return replace(old, conditions=suspended, rollout=facts.choice.standing if facts.choice else old.rollout)
     spec = facts.spec
     status = replace(
         old,
@@ -52,7 +52,9 @@ def report(facts: Facts, assessment: Assessment, platform: Platform, now: dateti
         namespace=namespace_of(facts.meta.name),
         replicas=_count(old.replicas, facts.workload.total if facts.workload else 0, assessment.state),
         ready_replicas=_count(old.ready_replicas, facts.workload.ready if facts.workload else 0, assessment.state),
+        applied=_in_force(facts),
         history=_judged(old.history, assessment.state),
+        rollout=facts.choice.standing if facts.choice else old.rollout,
     )
     if isinstance(spec, ResolvedSpec):
         status = replace(
@@ -61,6 +63,14 @@ def report(facts: Facts, assessment: Assessment, platform: Platform, now: dateti
             deletion_protection=spec.deletion_protection,
         )
     return status
+
+
+def _in_force(facts: Facts) -> Applied | None:
+    # A revision that changes nothing for this tenant is in force without anything being applied.
+    applied, wanted = facts.status.applied, facts.wanted
+    if applied is None or wanted is None or not wanted.tier_revision or applied.digest != wanted.digest:
+        return applied
+    return replace(applied, inputs=wanted.inputs, tier_revision=wanted.tier_revision)
 
 
 def _count(old: int, new: int, state: State) -> int:
@@ -96,18 +106,40 @@ def _verdict(kind: ConditionType, holds: bool, reason: Reason, message: str) -> 
     return Verdict(type=kind, status=_FALSE, reason=Reason.AS_EXPECTED)
 
 
-def applied(old: TenantStatus, digest: str, chart: str, fingerprint: str, now: datetime) -> TenantStatus:
+def applied(
+    old: TenantStatus,
+    digest: str,
+    chart: str,
+    fingerprint: str,
+    now: datetime,
+    *,
+    inputs: str = "",
+    tier_revision: str = "",
+) -> TenantStatus:
     """The status with a note of what was just applied; a new digest is a new revision."""
     before = old.applied
     if before is not None and before.digest == digest:
-        return replace(old, applied=replace(before, chart=chart, fingerprint=fingerprint))
+        same = replace(before, chart=chart, fingerprint=fingerprint, inputs=inputs, tier_revision=tier_revision)
+        return replace(old, applied=same)
     number = (before.revision if before else 0) + 1
     entry = Revision(
-        revision=number, digest=digest, chart=chart, time=now.replace(microsecond=0), outcome=Outcome.APPLIED
+        revision=number,
+        digest=digest,
+        chart=chart,
+        time=now.replace(microsecond=0),
+        outcome=Outcome.APPLIED,
+        tier_revision=tier_revision,
     )
     return replace(
         old,
-        applied=Applied(digest=digest, chart=chart, revision=number, fingerprint=fingerprint),
+        applied=Applied(
+            digest=digest,
+            chart=chart,
+            revision=number,
+            fingerprint=fingerprint,
+            inputs=inputs,
+            tier_revision=tier_revision,
+        ),
         history=(entry, *old.history)[:HISTORY_LENGTH],
     )
 

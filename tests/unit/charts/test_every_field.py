@@ -68,7 +68,7 @@ CHANGES: dict[str, tuple[Spec, Spec]] = {
 }
 
 #: In force, but not by what is applied to the namespace's objects.
-ELSEWHERE = {"tier", "suspend.reconcile", "deletionPolicy", "deletionProtection"}
+ELSEWHERE = {"tier", "tierRevision", "suspend.reconcile", "deletionPolicy", "deletionProtection"}
 
 #: Reaches the pods with their policy, and waits there for what is not built yet.
 CARRIED = {"limits.whenUnavailable"}

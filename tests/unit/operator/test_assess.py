@@ -141,6 +141,7 @@ def test_a_dying_namespace_is_waited_for() -> None:
         (workload(current=False), State.PROGRESSING, Reason.PROGRESSING),
         (workload(available=0), State.PROGRESSING, Reason.PROGRESSING),
         (workload(wanted=2, updated=1), State.PROGRESSING, Reason.PROGRESSING),
+        (workload(total=2), State.PROGRESSING, Reason.PROGRESSING),
         (workload(wanted=0, total=0, available=0), State.ASLEEP, Reason.ASLEEP),
         (workload(refused="pods is forbidden: exceeded quota: tenant"), State.STUCK, Reason.QUOTA_BLOCKED),
         (workload(refused="pods is forbidden: violates PodSecurity"), State.STUCK, Reason.PODS_NOT_READY),

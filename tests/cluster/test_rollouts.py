@@ -1,0 +1,189 @@
+"""A tier's change goes through twenty tenants in three waves, against a real API server; KWOK plays the nodes."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.cluster.cluster import TENANTS, TIERS, Cluster, eventually
+from tests.cluster.installation import Installation
+from tests.cluster.operator_process import Operators
+
+TIER = "waved"
+NUMBER = 20
+NAMES = [f"wave-{number:02}" for number in range(NUMBER)]
+REVISIONS = f"/apis/apps/v1/namespaces/tenantry-system/controllerrevisions?labelSelector=tenantry.dev/tier={TIER}"
+#: Quick, but not so quick that a wave could not be seen.
+ROLLOUT: dict[str, object] = {"waves": [10, 50, 100], "pause": "3s", "progressDeadline": "5s"}
+#: No node is so large: pods of this revision stay pending.
+TOO_LARGE = {"requests": {"cpu": "900"}}
+
+
+class Fleet:
+    """The tenants of one tier, and the operators that look after them."""
+
+    def __init__(self, cluster: Cluster, operators: Operators) -> None:
+        self.cluster, self.operators = cluster, operators
+        self.operator = operators.start().says("synced")
+
+    def tier(self, rollout: dict[str, object] = ROLLOUT, **spec: object) -> None:
+        """Change the tier."""
+        self.cluster.tier(TIER, rollout=rollout, **spec)
+
+    def status(self) -> dict[str, Any]:
+        """The tier's status."""
+        return dict(self.cluster.call("GET", f"{TIERS}/{TIER}").get("status", {}))
+
+    def judged(self) -> str:
+        """The reason of the tier's Ready condition, if it is about its present generation."""
+        found = self.cluster.call("GET", f"{TIERS}/{TIER}")
+        for each in found.get("status", {}).get("conditions", []):
+            if each["type"] == "Ready" and each["observedGeneration"] == found["metadata"]["generation"]:
+                return str(each["reason"])
+        return ""
+
+    def stalled(self) -> dict[str, Any]:
+        """The tier's Stalled condition."""
+        return next(dict(each) for each in self.status()["conditions"] if each["type"] == "Stalled")
+
+    def wait(self, reason: str) -> dict[str, Any]:
+        """Wait until the roll-out stands so."""
+        eventually(f"{TIER} is {reason}", lambda: self.judged() == reason, patience=90)
+        return self.status()
+
+    def limits(self) -> dict[str, int | None]:
+        """Requests per minute by tenant, as their policies in force have it."""
+        return {name: self.cluster.policy(name)["limits"].get("requestsPerMinute") for name in NAMES}
+
+    def with_limit(self, limit: int) -> int:
+        """Tenants that have it."""
+        return sum(found == limit for found in self.limits().values())
+
+
+@pytest.fixture(scope="module")
+def fleet(cluster: Cluster, installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Twenty Ready tenants of one tier. Each test leaves them all on one revision."""
+    operators = Operators(installation.operator, tmp_path_factory.mktemp("operator"))
+    cluster.tier(TIER, rollout=ROLLOUT)
+    for name in NAMES:
+        cluster.tenant(name, tier=TIER)
+    try:
+        made = Fleet(cluster, operators)
+        for name in NAMES:
+            cluster.wait_for(name, "Ready", "True")
+        made.wait("UpToDate")
+        yield made
+        cluster.empty()
+        cluster.delete(f"{TIERS}/{TIER}")
+    finally:
+        operators.end()
+
+
+def test_new_tenants_begin_on_the_only_revision_there_is_and_nothing_more_is_written(fleet: Fleet) -> None:
+    eventually("everybody is counted", lambda: fleet.status().get("ready") == NUMBER)
+    status = fleet.status()
+    assert (status["tenants"], status["updated"]) == (NUMBER, NUMBER)
+    assert status["currentRevision"] == status["updateRevision"]
+    (revision,) = fleet.cluster.call("GET", REVISIONS)["items"]
+    assert revision["metadata"]["name"] == status["updateRevision"]
+    applied = fleet.cluster.call("GET", f"{TENANTS}/{NAMES[0]}")["status"]["applied"]
+    assert applied["tierRevision"] == status["updateRevision"]
+    writes = fleet.operator.writes()
+    time.sleep(3)
+    assert fleet.operator.writes() == writes
+
+
+def test_a_change_comes_in_waves_and_everybody_has_it_in_the_end(fleet: Fleet) -> None:
+    began = time.monotonic()
+    fleet.tier(limits={"requestsPerMinute": 100})
+    eventually("the first wave", lambda: fleet.status().get("wave") == 1 and fleet.with_limit(100) == 2)
+    assert fleet.wait("BetweenWaves")["updated"] == 2
+    eventually("the second wave", lambda: fleet.with_limit(100) > 2)
+    assert time.monotonic() - began > 3
+    eventually("the whole second wave", lambda: fleet.with_limit(100) == 10)
+    status = fleet.wait("UpToDate")
+    assert fleet.with_limit(100) == NUMBER
+    assert status["wave"] == 3
+    assert status["currentRevision"] == status["updateRevision"]
+
+
+def test_a_broken_change_halts_after_the_first_wave_and_one_patch_takes_it_back(fleet: Fleet) -> None:
+    good = fleet.status()["currentRevision"]
+    fleet.tier(limits={"requestsPerMinute": 200}, resources=TOO_LARGE)
+    fleet.wait("RolloutHalted")
+    victims = [name for name, limit in fleet.limits().items() if limit == 200]
+    assert len(victims) == 2
+    eventually("both are named", lambda: all(name in fleet.stalled()["message"] for name in victims))
+    assert fleet.stalled()["status"] == "True"
+    assert good in fleet.stalled()["message"]
+    assert fleet.operator.metric(f'tenantry_rollout_halted{{tier="{TIER}"}}') == 1
+
+    # Who was not moved has its own changes carried out, on the revision that it is on; and so begins who is new.
+    held = next(name for name in NAMES if name not in victims)
+    fleet.cluster.tenant(held, tier=TIER, limits={"tokensPerMinute": 77})
+    fleet.cluster.tenant("wave-new", tier=TIER)
+    fleet.cluster.wait_for("wave-new", "Ready", "True")
+    eventually("its own change", lambda: fleet.cluster.policy(held)["limits"].get("tokensPerMinute") == 77)
+    assert fleet.cluster.policy(held)["limits"]["requestsPerMinute"] == 100
+    assert fleet.cluster.policy("wave-new")["limits"]["requestsPerMinute"] == 100
+    assert fleet.judged() == "RolloutHalted"
+
+    fleet.cluster.patch(f"{TIERS}/{TIER}", {"spec": {"rollout": {"rollbackTo": good}}})
+    fleet.wait("UpToDate")
+    assert fleet.with_limit(100) == NUMBER
+    for name in victims:
+        fleet.cluster.wait_for(name, "Ready", "True")
+        assert fleet.cluster.call("GET", f"{TENANTS}/{name}")["status"]["history"][0]["tierRevision"] == good
+    assert fleet.operator.metric(f'tenantry_rollout_halted{{tier="{TIER}"}}') == 0
+    fleet.cluster.delete(f"{TENANTS}/wave-new")
+    fleet.cluster.tenant(held, tier=TIER)
+    fleet.tier(limits={"requestsPerMinute": 100})
+    fleet.cluster.patch(f"{TIERS}/{TIER}", {"spec": {"rollout": {"rollbackTo": None}}})
+    assert fleet.wait("UpToDate")["updateRevision"] == good
+
+
+def test_an_operator_killed_in_mid_roll_out_is_gone_on_from(fleet: Fleet) -> None:
+    fleet.tier(limits={"requestsPerMinute": 300})
+    eventually("the first wave", lambda: fleet.with_limit(300) == 2)
+    fleet.operator.kill()
+    first = {name for name, limit in fleet.limits().items() if limit == 300}
+    fleet.operator = fleet.operators.start().says("synced")
+    assert first <= {name for name, limit in fleet.limits().items() if limit == 300}
+    assert fleet.with_limit(300) <= 10
+    eventually("the second wave", lambda: fleet.with_limit(300) == 10)
+    fleet.wait("UpToDate")
+    assert fleet.with_limit(300) == NUMBER
+
+
+def test_a_tenant_may_stay_on_a_revision_of_its_choice(fleet: Fleet) -> None:
+    name, before = NAMES[0], fleet.status()["currentRevision"]
+    fleet.cluster.tenant(name, tier=TIER, tierRevision=before)
+    fleet.tier(rollout={"waves": [100]}, limits={"requestsPerMinute": 400})
+    eventually("all others", lambda: fleet.with_limit(400) == NUMBER - 1)
+    assert fleet.cluster.policy(name)["limits"]["requestsPerMinute"] == 300
+    fleet.cluster.tenant(name, tier=TIER, tierRevision=f"{TIER}-unknown")
+    fleet.cluster.wait_for(name, "Stalled", "True", "RevisionNotFound")
+    fleet.cluster.tenant(name, tier=TIER)
+    eventually("it follows", lambda: fleet.with_limit(400) == NUMBER)
+    fleet.cluster.wait_for(name, "Ready", "True")
+
+
+def test_a_paused_roll_out_waits_until_it_is_let_go(fleet: Fleet) -> None:
+    fleet.tier(rollout={"paused": True, "waves": [100]}, limits={"requestsPerMinute": 500})
+    fleet.wait("RolloutPaused")
+    assert fleet.with_limit(500) == 0
+    fleet.tier(rollout={"waves": [100]}, limits={"requestsPerMinute": 500})
+    fleet.wait("UpToDate")
+    assert fleet.with_limit(500) == NUMBER
+
+
+def test_the_revisions_of_a_tier_without_tenants_go_with_it(fleet: Fleet) -> None:
+    def revisions() -> int:
+        selected = REVISIONS.replace(TIER, "brief")
+        return len(fleet.cluster.call("GET", selected)["items"])
+
+    fleet.cluster.tier("brief")
+    eventually("its revision is stored", lambda: revisions() == 1)
+    fleet.cluster.delete(f"{TIERS}/brief")
+    eventually("it is gone", lambda: revisions() == 0)
