@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from tenantry_operator.api.conditions import Condition, ConditionStatus
@@ -138,7 +138,6 @@ def test_a_revision_comes_back_from_its_object_as_it_was() -> None:
     assert from_object({**raw, "metadata": {"name": "x", "labels": {}}}) is None
 
 
-@settings(deadline=None)
 @given(numbers=st.sets(st.integers(1, 60), max_size=40), data=st.data())
 def test_history_keeps_the_latest_and_all_that_are_in_use(numbers: set[int], data: st.DataObject) -> None:
     known = [revision(f"standard-{number}", number=number) for number in sorted(numbers)]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from tenantry_operator.api.conditions import Condition, ConditionStatus, Reason
@@ -54,7 +54,6 @@ def carried_out(members: Sequence[Member], decision: Decision, now: datetime) ->
 WAVES = st.lists(st.integers(1, 100), max_size=5).map(lambda found: tuple(sorted({*found, 100})))
 
 
-@settings(deadline=None)
 @given(number=st.integers(0, 30), waves=WAVES, data=st.data())
 def test_a_roll_out_whose_tenants_stay_ready_reaches_all_of_them_and_never_more_than_its_waves_share(
     number: int, waves: tuple[int, ...], data: st.DataObject
@@ -82,7 +81,6 @@ def test_a_roll_out_whose_tenants_stay_ready_reaches_all_of_them_and_never_more_
     assert decision.current == NEW
 
 
-@settings(deadline=None)
 @given(
     number=st.integers(1, 60), waves=WAVES, bad=st.integers(1, 5), allowed=st.integers(0, 4), later=st.integers(0, 9)
 )
@@ -109,7 +107,6 @@ def test_a_halted_roll_out_never_moves_another_tenant(
             assert decision.phase is not Phase.HALTED
 
 
-@settings(deadline=None)
 @given(number=st.integers(1, 40), data=st.data())
 def test_the_order_is_the_same_whoever_decides(number: int, data: st.DataObject) -> None:
     members = fleet(number)
