@@ -95,6 +95,16 @@ def test_karpenters_objects_fit_karpenters_definitions(karpenter: Path) -> None:
             jsonschema.validate({**each, "spec": {**each["spec"], "unheardOf": 1}}, schema)
 
 
+def test_the_eksctl_config_fits_eksctls_schema() -> None:
+    schema = json.loads(Path(__file__).with_name("eksctl-excerpt.json").read_text())
+    config = yaml.safe_load((INFRA / "eks" / "eksctl.yaml").read_text())
+    jsonschema.validate(config, schema)
+    (first, *_) = config["managedNodeGroups"]
+    for wrong in ({**config, "addOns": []}, {**config, "managedNodeGroups": [{**first, "instanceTyps": []}]}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)
+
+
 def closed(schema: Any) -> Any:
     """The schema, refusing fields that it does not name, as the API server does when asked to be strict."""
     if isinstance(schema, list):

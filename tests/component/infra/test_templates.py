@@ -8,7 +8,7 @@ import pytest
 import yaml
 from tenantry_service import serve
 
-from tests.component.infra.templates import CLUSTER, INFRA, SERVICES, TEMPLATES, at, resources
+from tests.component.infra.templates import CLUSTER, INFRA, ROOT, SERVICES, TEMPLATES, at, resources
 
 #: What the command does; the script that pip makes of it does not survive the move of its environment.
 CFN_LINT = "import sys; from cfnlint.runner import main; sys.exit(main())"
@@ -127,13 +127,15 @@ def test_network_policies_are_enforced_and_nodes_hold_as_many_pods_as_they_are_t
             assert "VpcCni" in str(resource["DependsOn"]), "a node that comes first has neither prefixes nor policies"
 
 
-def test_spot_nodes_carry_the_taint_that_tenants_tolerate_and_several_types() -> None:
+def test_spot_nodes_carry_a_taint_that_eks_accepts_and_tenants_tolerate_and_several_types() -> None:
     groups = {name: r for name, r in resources(CLUSTER).items() if r["Type"] == "AWS::EKS::Nodegroup"}
     spot = {name for name, group in groups.items() if at(group, "Properties.CapacityType") == "SPOT"}
     assert spot == {"SpotGeneralNodeGroup", "SpotComputeNodeGroup"}
+    tolerated = (ROOT / "charts" / "tenant" / "templates" / "_placement.tpl").read_text()
     for name in spot:
-        (taint,) = at(groups[name], "Properties.Taints")  # type: ignore[misc]
-        assert taint == {"Key": "eks.amazonaws.com/capacityType", "Value": "SPOT", "Effect": "NO_SCHEDULE"}  # type: ignore[has-type]
+        taint = at(groups[name], "Properties.Taints.0")
+        assert taint == {"Key": "karpenter.sh/capacity-type", "Value": "spot", "Effect": "NO_SCHEDULE"}
+        assert f"{{key: {at(taint, 'Key')}, operator: Exists, effect: NoSchedule}}" in tolerated
     text = CLUSTER.read_text()
     for parameter in ("SpotGeneralTypes", "SpotComputeTypes"):
         types = text.split(f"  {parameter}:\n")[1].split("Default: ")[1].splitlines()[0].split(",")
@@ -182,6 +184,8 @@ def test_the_start_command_is_one_that_the_service_understands(template: Path) -
     assert command[0] == "serve-from-environment"
     options = serve.parser().parse_args(["--policy", "x", *command[1:]])
     assert options.port == 8000
+    # On Fargate and Lambda nothing but /tmp belongs to the image's user.
+    assert options.state_dir.is_relative_to("/tmp") or system == "ec2-asg"
 
 
 def test_only_lambda_puts_secrets_into_its_configuration_and_nobody_into_a_command() -> None:
