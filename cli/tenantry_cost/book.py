@@ -27,11 +27,12 @@ class Price(NamedTuple):
 
 
 class Instance(NamedTuple):
-    """An EC2 instance type: price per hour, On-Demand and Spot, and the memory that it has for pods, in MiB."""
+    """An EC2 instance type: price per hour, On-Demand and Spot, vCPUs, and the memory that it has for pods, in MiB."""
 
     name: str
     on_demand: Price
     spot: Price
+    vcpu: int
     memory: int
 
 
@@ -52,6 +53,7 @@ class _Price(msgspec.Struct, forbid_unknown_fields=True):
 
 class _Instance(msgspec.Struct, forbid_unknown_fields=True):
     usd: str
+    vcpu: int
     memory: int
     seen: date
     source: str
@@ -139,7 +141,7 @@ def _instance(name: str, read: _Instance) -> Instance:
         read.spot_seen,
         _url(read.spot_source, name),
     )
-    return Instance(name, on_demand, spot, read.memory)
+    return Instance(name, on_demand, spot, read.vcpu, read.memory)
 
 
 def _pico(amount: str, name: str) -> int:

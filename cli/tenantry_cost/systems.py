@@ -12,9 +12,15 @@ from tenantry_cost.workload import Isolation, Workload
 
 #: Memory that a tenant's process asks for, in MiB: the default of a Tenant's `resources.requests.memory`.
 PROCESS_MEMORY = 96
+#: CPU that it asks for, in thousandths of one: the default of `resources.requests.cpu`. Of small nodes this is what
+#: runs out first; tiers that ask for less pack denser.
+PROCESS_CPU = 100
 #: What DaemonSets (or the host) take of each node, in MiB, and in pods.
 NODE_MEMORY = 250
 NODE_PODS = 5
+#: The same of CPU: kube-proxy 100, aws-node 75; and what EKS keeps for the kubelet (60 of the first, 10 of the second).
+NODE_CPU = 175
+KUBELET_CPU = 70
 #: `max-pods` with prefix delegation, as infra/eks sets it.
 MAX_PODS = 110
 #: Target groups of one Application Load Balancer; not adjustable
@@ -67,7 +73,7 @@ def ecs_fargate(workload: Workload, book: Book) -> Bill:
 
 
 def ec2_asg(workload: Workload, book: Book) -> Bill:
-    """Graviton instances, On-Demand, in an Auto Scaling group; processes packed by memory, two instances at least,
+    """Graviton instances, On-Demand, in an Auto Scaling group; processes packed by CPU and memory, two at least,
     of the cheapest type unless one is named."""
     own = workload.isolation is Isolation.OWN
     usable = [each for each in book.instances.values() if workload.node in (None, each.name)]
@@ -176,7 +182,8 @@ _OF = {
 
 
 def _nodes(processes: int, node: Instance, pods: int | None) -> int:
-    room = (node.memory - NODE_MEMORY) // PROCESS_MEMORY
+    cpu = 1000 * node.vcpu - KUBELET_CPU - NODE_CPU
+    room = min((node.memory - NODE_MEMORY) // PROCESS_MEMORY, cpu // PROCESS_CPU)
     return ceil(processes / (room if pods is None else min(room, pods - NODE_PODS)))
 
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tenantry_cost import book
 from tenantry_cost.bill import Bill, Kind, System, item, usd
 from tenantry_cost.book import Price, PriceError
-from tenantry_cost.systems import bills
-from tenantry_cost.workload import Isolation, Workload
+from tenantry_cost.systems import PROCESS_CPU, PROCESS_MEMORY, bills, eks
+from tenantry_cost.workload import TARGET_IN_FLIGHT, Isolation, Workload
+from tenantry_operator.api import resolve
 
 BOOK = book.shipped("us-east-1")
 
@@ -114,6 +115,26 @@ def test_many_tasks_leave_through_nat_because_it_is_cheaper_than_an_address_each
 def test_tokens_are_priced_as_the_ledger_prices_them() -> None:
     # 800 x 0.15 + 400 x 0.60 USD per million tokens = 0.00036 USD, times 300,000 requests
     assert Workload(model="gpt-4o-mini").token_cents == 10800
+
+
+def test_processes_ask_for_what_a_tenants_pods_ask_for_by_default() -> None:
+    defaults = resolve.DEFAULTS
+    assert defaults.resources is not None
+    assert defaults.resources.requests is not None
+    assert defaults.autoscaling is not None
+    assert defaults.resources.requests.cpu == f"{PROCESS_CPU}m"
+    assert defaults.resources.requests.memory == f"{PROCESS_MEMORY}Mi"
+    assert defaults.autoscaling.target_in_flight == TARGET_IN_FLIGHT
+
+
+def test_nodes_are_counted_by_what_runs_out_first() -> None:
+    def nodes(node: str) -> str:
+        bill = eks(Workload(tenants=35, node=node), BOOK)
+        return next(line.what for line in bill.items if line.kind is Kind.COMPUTE)
+
+    # 2 vCPU - 0.245 for the node leave room for 17 pods of 0.1; one vCPU for 7.
+    assert nodes("m7g.large").startswith("3 m7g.large")
+    assert nodes("m7g.medium").startswith("5 m7g.medium")
 
 
 def test_amounts_read_as_money() -> None:
