@@ -13,6 +13,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -87,6 +88,19 @@ class ControlPlane:
             process.wait()
             output.close()
 
+    def restart_apiserver(self) -> None:
+        """Kill the API server, start it anew at the same port, and wait until it serves. The others stay and wait."""
+        at = next(number for number, (name, _, _) in enumerate(self._running) if name == "kube-apiserver")
+        _, process, output = self._running[at]
+        arguments = process.args
+        assert isinstance(arguments, list)
+        process.kill()
+        process.wait()
+        self._running[at] = ("kube-apiserver", self._spawn(arguments, output), output)
+        with closing(StepLog(self.directory / "restart.log")) as with_log:
+            kubectl = [self._kube, "kubectl", "--kubeconfig", self.kubeconfig]
+            self._wait([*kubectl, "get", "--raw", "/readyz"], with_log)
+
     def _start(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         client, peer, api, controllers, scheduler = free_ports(5)
@@ -136,15 +150,18 @@ class ControlPlane:
         output = (self.directory / f"{name}.log").open("wb")
         command = [str(program)] if program else [str(self._kube), name]
         # The kernel ends it when we end, even by kill -9: a test run leaves no server behind.
-        process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *command, *argv],
+        process = self._spawn(["setpriv", "--pdeathsig", "KILL", *command, *argv], output)
+        self._running.append((name, process, output))
+
+    def _spawn(self, command: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=self.directory,
             env=environment(os.environ),
         )
-        self._running.append((name, process, output))
 
     def _wait(self, argv: Sequence[object], log: StepLog) -> None:
         deadline = time.monotonic() + START_TIMEOUT

@@ -233,8 +233,9 @@ class Proxies:
             async with self._asking(proxy, request, b"") as upstream:
                 answer = web.StreamResponse(status=upstream.status, headers=_passed(upstream.headers.items()))
                 await answer.prepare(request)
-                async for chunk in upstream.content.iter_any():
-                    await answer.write(chunk)
+                with contextlib.suppress(ConnectionResetError):  # nobody listens any more
+                    async for chunk in upstream.content.iter_any():
+                        await answer.write(chunk)
                 return answer
         finally:
             proxy._streams.discard(task)

@@ -78,7 +78,7 @@ def _leaves(node: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
             return
         for key, value in node.items():
             if key not in _COUNTERS:
-                yield from _leaves(value, (*path, key))
+                yield from _leaves(_read(key, value), (*path, key))
     elif isinstance(node, list):
         keys = _KEYED.get(path[-1])
         for number, item in enumerate(node):
@@ -87,3 +87,7 @@ def _leaves(node: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
         yield (*path, "count"), len(node)
     else:
         yield path, node
+
+
+def _read(key: str, value: object) -> object:
+    return json.loads(value) if key.endswith(".json") and isinstance(value, str) else value

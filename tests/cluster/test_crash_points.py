@@ -1,0 +1,239 @@
+"""The operator is killed after each single write of a tenant's life; the next one ends where an undisturbed one does.
+
+Lives in phases: created, changed, given other credentials, given another tier, deleted. In each phase two tenants
+go through undisturbed, each with an operator of its own; they tell how many writes it takes (n), where it ends, and
+which fields differ between any two tenants. Then n operators, each of which sees one tenant only (``life-07``), are
+killed after their first, … 7th, … n-th write (``kill -9``, before the answer arrives). One more finishes them all.
+Compared are whole objects, and how often each was created and deleted.
+"""
+
+import base64
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.cluster.cluster import TENANTS, TIERS, UPSTREAM, Cluster, eventually
+from tests.cluster.installation import SYSTEM, Installation
+from tests.cluster.operator_process import Operator, Operators
+from tests.cluster.recording_proxy import Proxies, Proxy, Write, proxies
+from tests.cluster.snapshots import Leaves, differences, snapshot, told
+
+REFERENCES = ("life-ref-a", "life-ref-b")
+TIER = "lives"
+
+#: Operators that run side by side; each of them starts up, which costs a second of CPU.
+AT_ONCE = 6
+#: Seconds without a write after which an operator that has begun to write counts as done.
+QUIET = 3.0
+
+OWNERS = [{"kind": "User", "name": "ada"}]
+
+
+@dataclass
+class Phase:
+    """What happens to a tenant, and what came of it."""
+
+    name: str
+    happen: Callable[[Cluster, str], None]
+    writes: int = 0
+    killed: list[str] = field(default_factory=list)
+    masked: set[tuple[str, ...]] = field(default_factory=set)
+    expected: Leaves = field(default_factory=dict)
+    ended: dict[str, Leaves] = field(default_factory=dict)
+    done: dict[str, Counter[str]] = field(default_factory=dict)
+
+
+def create(cluster: Cluster, name: str) -> None:
+    secret(cluster, name, "first")
+    keys = [{"name": "default"}, {"name": "old"}]
+    cluster.tenant(name, tier=TIER, keys=keys, owners=OWNERS, autoscaling={"maxReplicas": 3}, upstreams=upstreams(name))
+
+
+def change(cluster: Cluster, name: str) -> None:
+    keys = [{"name": "default", "rotation": 1}, {"name": "ci"}]
+    limits = {"requestsPerMinute": 7}
+    cluster.tenant(name, tier=TIER, keys=keys, limits=limits, upstreams=upstreams(name))
+
+
+def renew_credentials(cluster: Cluster, name: str) -> None:
+    secret(cluster, name, "second")
+
+
+def change_tier(cluster: Cluster, _: str) -> None:
+    cluster.tier(TIER, upstreams=[UPSTREAM], resources={"requests": {"cpu": "200m"}}, models={"allow": ["gpt-*"]})
+
+
+def delete(cluster: Cluster, name: str) -> None:
+    cluster.delete(f"{TENANTS}/{name}")
+
+
+def secret(cluster: Cluster, name: str, value: str) -> None:
+    labels = {"tenantry.dev/upstream-credentials": "true"}
+    body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"upstream-of-{name}", "labels": labels}}
+    data = {"api-key": base64.b64encode(value.encode()).decode()}
+    cluster.apply(f"/api/v1/namespaces/{SYSTEM}/secrets/upstream-of-{name}", {**body, "data": data})
+
+
+def upstreams(name: str) -> list[dict[str, str]]:
+    return [{"name": "openai", "baseURL": "https://api.openai.com/v1", "credentialsSecret": f"upstream-of-{name}"}]
+
+
+PHASES = {
+    "created": create,
+    "changed": change,
+    "given other credentials": renew_credentials,
+    "given another tier": change_tier,
+    "deleted": delete,
+}
+
+
+@dataclass
+class Stage:
+    """Where it is played."""
+
+    cluster: Cluster
+    operators: Operators
+    ways: Proxies
+    lives: tuple[str, ...] = ()
+    phases: dict[str, Phase] = field(default_factory=dict)
+
+    def operator(self, way: Proxy, lease: str) -> Operator:
+        """An operator behind this proxy, with a Lease of its own: nobody waits for a dead holder's to run out."""
+        self.operators.kubeconfig = way.kubeconfig
+        return self.operators.start(lease=lease)
+
+    def play(self, phase: Phase) -> None:
+        """Let it happen to all tenants while no operator runs; then let operators come, be killed, and come again."""
+        for name in (*REFERENCES, *self.lives):
+            phase.happen(self.cluster, name)
+        journal: list[Write] = []
+        references = [(name, self.ways.open(only=name)) for name in REFERENCES]
+        running = [(way, self.operator(way, f"{name}-{len(self.phases)}")) for name, way in references]
+        for way, operator in running:
+            self.settled(way)
+            operator.stop()
+        phase.writes = max(len(way.writes) for _, way in references)
+        if not self.lives:  # nobody knows before the first phase how many are needed; it has the most writes
+            self.lives = tuple(f"life-{number:02}" for number in range(1, phase.writes + 1))
+            for name in self.lives:
+                phase.happen(self.cluster, name)
+        assert phase.writes <= len(self.lives)
+        self.kill_after_each_write(phase, journal)
+        heir = self.ways.open()
+        last = self.operator(heir, f"heir-{len(self.phases)}")
+        self.converged(phase)
+        last.stop()
+        for name, way in references:
+            phase.done[name] = made_and_deleted(name, way.writes)
+        journal += heir.writes
+        phase.done |= {name: made_and_deleted(name, journal) for name in phase.killed}
+
+    def settled(self, way: Proxy) -> None:
+        """Wait until an operator that nobody kills has nothing left to write."""
+        eventually("it begins", lambda: bool(way.writes))
+        eventually("it is done", lambda: time.monotonic() - way.writes[-1].at > QUIET)
+
+    def kill_after_each_write(self, phase: Phase, journal: list[Write]) -> None:
+        """n operators, killed after 1 … n writes, some at a time."""
+        waiting = list(enumerate(self.lives[: phase.writes], start=1))
+        running: list[tuple[Proxy, Operator, str]] = []
+        while waiting or running:
+            while waiting and len(running) < AT_ONCE:
+                number, name = waiting.pop(0)
+                way = self.ways.open(only=name)
+                operator = self.operator(way, f"{name}-{len(self.phases)}")
+                way.kill_after(number, operator.process.pid)
+                running.append((way, operator, name))
+            for one in list(running):
+                way, operator, name = one
+                quiet = way.writes and time.monotonic() - way.writes[-1].at > 2 * QUIET
+                if operator.process.poll() is not None or quiet:
+                    running.remove(one)
+                    operator.kill()
+                    phase.killed.append(name)
+                    journal += way.writes
+                    assert way.has_killed, f"{name} came to rest after {len(way.writes)} of {phase.writes} writes"
+            time.sleep(0.02)
+
+    def converged(self, phase: Phase) -> None:
+        """Wait until all are as the references are; else remember how they differ."""
+        everybody = [*REFERENCES, *self.lives]
+        deadline = time.monotonic() + 60
+        while True:
+            found = snapshot(self.cluster, everybody)
+            one, other = (found[name] for name in REFERENCES)
+            phase.masked, phase.expected = differences(one, other), one
+            phase.ended = {name: found[name] for name in self.lives}
+            if not any(differences(one, each) - phase.masked for each in phase.ended.values()):
+                return
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.5)
+
+
+def made_and_deleted(name: str, writes: list[Write]) -> Counter[str]:
+    """How often each object of the tenant was made and deleted; asking twice for the same deletion is once.
+
+    Events are left out: one may be lost or told twice, they are for people.
+    """
+    counted: Counter[str] = Counter()
+    deleted: set[tuple[str, str]] = set()
+    for write in writes:
+        path = write.path.replace(f"tenant-{name}", "SPACE").replace(f"{TENANTS}/{name}", "TENANT")
+        if path == write.path or write.status >= 300 or "/events" in path:
+            continue
+        if write.status == 201:
+            counted[f"made {path}"] += 1
+        if write.method == "DELETE" and (path, write.uid) not in deleted:
+            deleted.add((path, write.uid))
+            counted[f"deleted {path}"] += 1
+    return counted
+
+
+@pytest.fixture(scope="module")
+def stage(cluster: Cluster, installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """All phases, played in their order by the tests below."""
+    directory = tmp_path_factory.mktemp("lives")
+    cluster.tier(TIER)
+    with ExitStack() as ending:
+        ways = ending.enter_context(proxies(installation.operator, directory))
+        operators = Operators(installation.operator, directory)
+        ending.callback(operators.end)
+        stage = Stage(cluster, operators, ways)
+        yield stage
+        for name in (*REFERENCES, *stage.lives):
+            cluster.delete(f"/api/v1/namespaces/{SYSTEM}/secrets/upstream-of-{name}")
+        operators.end()
+        operators.kubeconfig = installation.operator
+        operators.start(lease="cleaner")
+        cluster.empty()
+        cluster.delete(f"{TIERS}/{TIER}")
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", PHASES)
+def test_killed_after_any_write_it_ends_where_an_undisturbed_one_does(stage: Stage, name: str) -> None:
+    phase = Phase(name, PHASES[name])
+    stage.play(phase)
+    stage.phases[name] = phase
+    assert phase.writes > 1
+    assert len(phase.killed) == phase.writes
+    print(
+        f"{name}: killed after each of {phase.writes} writes; masked: {sorted('.'.join(path) for path in phase.masked)}"
+    )
+    assert (phase.expected == {}) is (name == "deleted")
+    assert len(phase.masked) < len(phase.expected) / 10 + 1, "what is masked proves nothing"
+    wrong = {
+        life: told(paths, phase.expected, ended)
+        for life, ended in phase.ended.items()
+        if (paths := differences(phase.expected, ended) - phase.masked)
+    }
+    assert not wrong, "\n".join(f"{life}:\n{text}" for life, text in wrong.items())
+    expected = phase.done[REFERENCES[0]]
+    assert expected == phase.done[REFERENCES[1]]
+    odd = {life: phase.done[life] - expected | expected - phase.done[life] for life in phase.killed}
+    assert not any(odd.values()), {life: dict(counted) for life, counted in odd.items() if counted}
