@@ -1,16 +1,20 @@
 """Operators that come, go, are killed and meet each other: real processes against a real API server."""
 
 import hashlib
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.cluster import TENANTS, TIERS, Cluster
+from tests.cluster.cluster import TENANTS, TIERS, Cluster, eventually
 from tests.cluster.installation import Installation
 from tests.cluster.operator_process import Operator, Operators
 from tests.cluster.recording_proxy import Asked, Fault, Harm, proxies
+
+#: Seconds until another operator leads, after one has died or stopped to move.
+HAND_OVER = 10.0
 
 
 @pytest.fixture
@@ -133,9 +137,44 @@ def test_the_other_takes_over_from_one_that_was_killed(cluster: Cluster, operato
     first = operators.start().says("leading")
     second = operators.start().says("standing by")
     first.kill()
+    killed = time.monotonic()
     cluster.tenant(name)
+    second.says("leading")
+    assert time.monotonic() - killed <= HAND_OVER
     cluster.wait_for(name, "Ready", "True")
     assert second.writes() > 0
+
+
+def test_a_leader_that_was_paused_in_the_middle_of_its_work_writes_nothing_more(
+    cluster: Cluster, installation: Installation, operators: Operators, name: str, tmp_path: Path
+) -> None:
+    cluster.tenant(name)
+    with proxies(installation.operator, tmp_path) as ways:
+        way = ways.open()
+        operators.kubeconfig = way.kubeconfig
+        first = operators.start()
+        cluster.wait_for(name, "Ready", "True")
+        operators.kubeconfig = installation.operator
+        second = operators.start().says("standing by")
+        way.writes.clear()
+
+        def pause_at_the_first_write(asked: Asked) -> None:
+            if asked.is_write and not way.writes:
+                first.process.send_signal(signal.SIGSTOP)
+
+        way.fault = pause_at_the_first_write
+        cluster.tenant(name, limits={"requestsPerMinute": 7})
+        eventually("it is paused in its work", lambda: bool(way.writes))
+        paused = time.monotonic()
+        second.says("leading")
+        assert time.monotonic() - paused <= HAND_OVER
+        cluster.wait_for(name, "Ready", "True")
+        eventually("the other has done the work", lambda: cluster.policy(name)["limits"].get("requestsPerMinute") == 7)
+        done, sent = written_by_us(cluster, name), len(way.writes)
+        first.process.send_signal(signal.SIGCONT)
+        assert first.process.wait(timeout=30) == 1
+        assert len(way.writes) == sent
+        assert written_by_us(cluster, name) == done
 
 
 def test_an_operator_that_lost_its_lease_ends(cluster: Cluster, operators: Operators) -> None:
