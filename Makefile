@@ -13,7 +13,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 UV_VERSION := 0.13.8
 
-.PHONY: help demo demo-down test test-unit test-component test-cluster test-e2e check format lock crds \
+.PHONY: help demo demo-down test test-unit test-component test-cluster proofs test-e2e check format lock crds \
         cluster-up cluster-down cluster-status images compiled render-helper tools bench bench-proxy bench-render \
         bench-operator soak clean
 
@@ -37,6 +37,9 @@ test-component: $(VENV)/ready ## Only the service on real sockets with the OpenA
 
 test-cluster: $(VENV)/ready render-helper ## Only what needs an API server and controllers, no nodes
 	@$(RUN)/python -m pytest tests/cluster $(PYTEST_ARGS)
+
+proofs: $(VENV)/ready render-helper ## Every crash point and larger samples, where tests take a few (10 minutes)
+	@$(RUN)/python -m pytest --exhaustive $(addprefix tests/cluster/test_,crash_points.py partial_states.py any_change.py faults.py) $(PYTEST_ARGS)
 
 test-e2e: $(VENV)/ready ## Only what needs real nodes and pods (kind)
 	@$(RUN)/python -m pytest tests/e2e $(PYTEST_ARGS)

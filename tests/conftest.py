@@ -24,3 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         " from here (may be repeated; tests/e2e use up to 3 at a time)",
     )
     group.addoption("--keep-cluster", action="store_true", help="leave the kind cluster of tests/e2e running")
+    proofs = parser.getgroup("proofs")
+    proofs.addoption(
+        "--exhaustive", action="store_true", help="tests/cluster: every crash point and larger samples, not a small one"
+    )

@@ -18,7 +18,7 @@ import yaml
 from aiohttp import web
 from tenantry_operator.kube import config
 
-from tests.cluster.cluster import TENANTS
+from tests.cluster.cluster import TENANTS, TIERS
 
 T = TypeVar("T")
 
@@ -71,12 +71,14 @@ class Fault:
 class Proxy:
     """One way to the API server. It passes on who asks, and adds no right of its own.
 
-    ``only``: the Tenant that can be seen through it, with its objects; all others look as if they did not exist.
+    ``only``: the Tenant that can be seen through it, with its objects, and ``tier`` its tier; all others look as if
+    they did not exist.
     ``fault``: asked about each request, says what is to happen to it. Everything is called in the proxies' thread.
     """
 
     kubeconfig: Path
     only: str | None = None
+    tier: str = ""
     fault: Callable[[Asked], Fault | None] = lambda _: None
     writes: list[Write] = field(default_factory=list)
     reads: int = 0
@@ -107,6 +109,8 @@ class Proxy:
             return query
         if path == TENANTS:
             return {**query, "fieldSelector": f"metadata.name={self.only}"}
+        if path == TIERS and self.tier:
+            return {**query, "fieldSelector": f"metadata.name={self.tier}"}
         if "tenantry.dev/tenant" in query.get("labelSelector", ""):
             return {**query, "labelSelector": f"{query['labelSelector']},tenantry.dev/tenant={self.only}"}
         return query
@@ -132,9 +136,9 @@ class Proxies:
         self._runners: list[web.AppRunner] = []
         self._session: aiohttp.ClientSession | None = None
 
-    def open(self, only: str | None = None) -> Proxy:
+    def open(self, only: str | None = None, tier: str = "") -> Proxy:
         """A new proxy; an operator gets there by its kubeconfig."""
-        return self._call(self._open(only))
+        return self._call(self._open(only, tier))
 
     def cut_streams(self, proxy: Proxy) -> None:
         """Break every watch that is open."""
@@ -164,11 +168,11 @@ class Proxies:
         if self._session is not None:
             await self._session.close()
 
-    async def _open(self, only: str | None) -> Proxy:
+    async def _open(self, only: str | None, tier: str) -> Proxy:
         if self._session is None:
             connector = aiohttp.TCPConnector(ssl=self._access.tls(), limit=0)
             self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
-        proxy = Proxy(self._directory / f"proxy-{len(self._runners)}.kubeconfig", only)
+        proxy = Proxy(self._directory / f"proxy-{len(self._runners)}.kubeconfig", only, tier)
         app = web.Application(client_max_size=1 << 24)
 
         async def handle(request: web.Request) -> web.StreamResponse:
