@@ -221,7 +221,7 @@ def test_values_that_no_field_allows_are_refused_by_the_api_server(
 
 
 #: The API server takes an empty list for an absent time. It is stored as it is, and the operator reports InvalidSpec.
-TAKEN_FOR_NOTHING = [("keys[].expiresAt", [])]
+TAKEN_FOR_NOTHING: list[tuple[str, object]] = [("keys[].expiresAt", [])]
 
 
 def test_what_only_the_operator_refuses_is_reported_and_no_crash() -> None:
