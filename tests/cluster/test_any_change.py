@@ -148,7 +148,11 @@ def settled(cluster: Cluster, specs: dict[str, Any], like: dict[str, Leaves] | N
     """Give the tenants these specs, and wait until nothing changes any more (and, if told, all is ``like`` that)."""
     for name, spec in specs.items():
         document = {"apiVersion": "tenantry.dev/v1alpha1", "kind": "Tenant", "metadata": {"name": name}, "spec": spec}
-        cluster.apply(f"{TENANTS}/{name}", document)
+        if cluster.find(f"{TENANTS}/{name}") is None:
+            cluster.call("POST", TENANTS, document)
+        else:  # not by server-side apply, which leaves null where a field that it owned was the only one of its object
+            replaced = [{"op": "replace", "path": "/spec", "value": spec}]
+            cluster.call("PATCH", f"{TENANTS}/{name}", replaced, "application/json-patch+json")
     deadline = time.monotonic() + 60
     found, since = snapshot(cluster, specs), time.monotonic()
     while time.monotonic() < deadline:
