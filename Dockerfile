@@ -2,7 +2,8 @@
 # the project's own wheel, the chart renderer) and builds the targets; `docker build` by hand works after that.
 #
 # The stages that run Python run on the building machine and only their files travel on, so that tenantry and simulator
-# are built for another architecture without emulation. No stage has a compiler: everything is a wheel.
+# are built for another architecture without emulation. Dependencies are wheels; one stage has a compiler, for our own
+# hot path.
 
 # Debian bookworm with Python 3.11: the published image, or an import of the same packages where no registry answers.
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
@@ -27,6 +28,29 @@ RUN set -eu; \
     for pip in /usr/share/python-wheels/pip-*.whl; do [ ! -e "$pip" ] || export PYTHONPATH="$pip"; done; \
     python3 -m pip install --no-index --no-deps --no-cache-dir --root-user-action ignore --target /opt/package /package/*.whl
 
+# The hot path as machine code: C that mypyc made of the same sources, beside them. Headers are those of Debian's Python
+# of the same version, the target's own; they are unpacked and not installed, for they may be another architecture's.
+FROM --platform=${NATIVE:-$BUILDPLATFORM} ${BASE} AS compiled
+ARG TARGETARCH
+RUN set -eu; \
+    here=$(dpkg --print-architecture); \
+    case "$TARGETARCH" in \
+        "$here") compiler="gcc libc6-dev" ;; \
+        arm64) compiler="gcc-aarch64-linux-gnu libc6-dev-arm64-cross" ;; \
+        amd64) compiler="gcc-x86-64-linux-gnu libc6-dev-amd64-cross" ;; \
+    esac; \
+    [ "$TARGETARCH" = "$here" ] || dpkg --add-architecture "$TARGETARCH"; \
+    apt-get update -qq; \
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $compiler >/dev/null; \
+    version=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+    mkdir /headers; cd /headers; \
+    apt-get download -qq -o APT::Sandbox::User=root "libpython$version-dev:$TARGETARCH"; \
+    dpkg-deb --extract ./*.deb .; mv usr/include/"python$version" python
+COPY service/compile.sh dist/image/${TARGETARCH}/compiled/ /compiled/
+RUN set -eu; \
+    case "$TARGETARCH" in amd64) machine=x86_64 ;; arm64) machine=aarch64 ;; esac; \
+    CC="$machine-linux-gnu-gcc" CFLAGS="-I/headers/python -I/headers/usr/include" sh /compiled/compile.sh /compiled /opt/compiled
+
 FROM ${BASE} AS runtime
 COPY --from=dependencies /opt/tenantry/ /opt/tenantry/
 # Bytecode is there already and the root file system is read-only. USER and HOME are for libraries that ask, for the user
@@ -38,6 +62,7 @@ USER 65532:65532
 FROM runtime AS tenantry
 ARG TARGETARCH
 COPY --from=package /opt/package/ /opt/tenantry/
+COPY --from=compiled /opt/compiled/ /opt/tenantry/
 COPY dist/image/${TARGETARCH}/tenantry-render /usr/local/bin/tenantry-render
 COPY charts/tenant/ /usr/share/tenantry/charts/tenant/
 EXPOSE 8000 8081

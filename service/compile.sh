@@ -3,6 +3,7 @@
 # CC is the compiler (gcc), CFLAGS says where Python.h is. The plain suffix .so is one that CPython looks for anywhere.
 set -eu
 sources=$1 into=$2
+mkdir -p "$into"
 compile() {
     ${CC:-gcc} -shared -fPIC -O2 -fwrapv -DNDEBUG -w -I"$sources" -I"$sources/lib-rt" ${CFLAGS:-} -o "$1" "$2"
 }

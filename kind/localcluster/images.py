@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from localcluster import baseimage, engine, machine, renderhelper, wheels
+from localcluster import baseimage, compiled, engine, machine, renderhelper, wheels
 from localcluster.baseimage import Base
 from localcluster.cache import built_once, digest_of, files_below, remove_tree
 from localcluster.engine import Engine
@@ -49,6 +49,9 @@ TENANTRY = Image(
         "operator/tenantry_operator",
         "operator/render-helper",
         "service/tenantry_service",
+        "service/compile.sh",
+        "kind/localcluster/compiled.py",
+        "requirements-dev.lock",
         "cli/tenantry",
         "cli/tenantry_cost",
         "cli/tenantry_advise",
@@ -128,9 +131,10 @@ class Build:
             Step("base image", self._find_base, after),
             Step("python wheels", self._wheels, ("base image",)),
             Step("project wheel", self._project_wheel),
+            Step("compiled sources", self._compiled_sources),
             Step("chart renderer", self._renderer),
         ]
-        before: tuple[str, ...] = ("python wheels", "project wheel", "chart renderer")
+        before: tuple[str, ...] = ("python wheels", "project wheel", "compiled sources", "chart renderer")
         for image in self._images:
             steps.append(Step(f"image {image.name}", self._builder(image), before))
             # The classic builder makes every stage above its target, so the first build is the others' cache.
@@ -154,6 +158,9 @@ class Build:
     def _project_wheel(self, log: StepLog) -> None:
         place = _emptied(self._context / "package")
         wheels.project_wheel(self._checkout, place, log)
+
+    def _compiled_sources(self, log: StepLog) -> None:
+        _replace(self._context / "compiled", compiled.sources(self._checkout, log))
 
     def _renderer(self, log: StepLog) -> None:
         binary = renderhelper.ensure(self._checkout, self._arch, log)

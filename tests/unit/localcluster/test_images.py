@@ -146,7 +146,7 @@ def test_only_what_needs_the_engine_waits_for_it(checkout: Checkout, monkeypatch
     while grown:
         more = {name for name, step in steps.items() if waiting & set(step.after)} | waiting
         grown, waiting = more != waiting, more
-    assert set(steps) - waiting == {"project wheel", "chart renderer"}
+    assert set(steps) - waiting == {"project wheel", "compiled sources", "chart renderer"}
 
 
 def test_the_first_image_is_built_alone_so_that_the_others_find_its_stages(
