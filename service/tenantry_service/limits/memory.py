@@ -27,7 +27,9 @@ class MemoryLimiter:
         tenant = self._tenants.get(policy.tenant)
         if tenant is None:
             tenant = self._tenants[policy.tenant] = _Tenant(policy)
-        elif policy.generation > tenant.policy.generation or policy.revision != tenant.policy.revision:
+        elif policy is not tenant.policy and (
+            policy.generation > tenant.policy.generation or policy.revision != tenant.policy.revision
+        ):
             tenant.take_over(policy)
         state, limits = tenant.state, tenant.policy.limits
         wall_us = self._wall_ns() // 1000

@@ -108,8 +108,16 @@ class Call:
     def request(self, head: RequestHead, body: Sequence[bytes], *, complete: bool) -> None:
         """The head has arrived, and what came of the body with it."""
         engine = self._engine
-        ledger_full = not engine.ledger.accepting
-        self._handle_event(self._exchange.on_request, head, time.time(), body, complete, engine.draining, ledger_full)
+        exchange = self._exchange
+        # The three events of every request are given directly: arguments in a tuple cost as much as the event.
+        try:
+            self._run(
+                exchange.on_request(
+                    head, time.time(), body, complete, engine.draining, ledger_full=not engine.ledger.accepting
+                )
+            )
+        except Exception:  # noqa: BLE001 - see _failed
+            self._failed()
 
     def body(self, data: bytes) -> None:
         """Part of the body has arrived."""
@@ -169,7 +177,13 @@ class Call:
     # From the limiter.
 
     def _reserved(self, decision: Decision) -> None:
-        self._handle_event(self._exchange.on_reserved, decision)
+        exchange = self._exchange
+        if exchange.state is DONE:
+            return
+        try:
+            self._run(exchange.on_reserved(decision))
+        except Exception:  # noqa: BLE001 - see _failed
+            self._failed()
 
     # From the upstream.
 
@@ -181,7 +195,7 @@ class Call:
         self._count_ours()
         commands = self._exchange.on_upstream_sent()
         if commands:
-            self._handle_event(lambda: commands)
+            self._handle_event(_same, commands)
         else:
             self._arm()
 
@@ -200,7 +214,12 @@ class Call:
             self._first_byte = self._exchange.elapsed = self._since - self._started
         if end:
             self._upstream = None
-        self._handle_event(self._exchange.on_upstream, head, data, end)
+        exchange = self._exchange
+        if exchange.state is not DONE:
+            try:
+                self._run(exchange.on_upstream(head, data, end))
+            except Exception:  # noqa: BLE001 - see _failed
+                self._failed()
         if head is not None:
             self._release_held()
             self._quiet = self._exchange.streamed
@@ -229,10 +248,14 @@ class Call:
             return
         try:
             self._run(event(*arguments))
-        except Exception:
-            log.exception("internal error", extra={"request_id": self._exchange.request_id})
-            self._engine.telemetry.internal_errors += 1
-            self._run(self._exchange.on_internal_error())
+        except Exception:  # noqa: BLE001 - see _failed
+            self._failed()
+
+    def _failed(self) -> None:
+        """Log what is being handled, and end the request in good order."""
+        log.exception("internal error", extra={"request_id": self._exchange.request_id})
+        self._engine.telemetry.internal_errors += 1
+        self._run(self._exchange.on_internal_error())
 
     def _run(self, commands: Commands) -> None:
         # Carrying out a command may bring the next event at once (a limiter in memory, a free connection): whether
@@ -315,3 +338,7 @@ class Call:
         seconds = time.perf_counter() - self._started
         self._engine.ended(self._exchange, self._settled, seconds, self._first_byte, overhead)
         self._client.call_ended()
+
+
+def _same(commands: Commands) -> Commands:
+    return commands

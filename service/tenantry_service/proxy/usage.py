@@ -48,16 +48,19 @@ def parse(raw: bytes) -> Usage | None:
         return _heard(found.seconds) if found.type == "duration" else None
     before = found.prompt_tokens_details or found.input_tokens_details or found.input_token_details or _NO_DETAILS
     after = found.completion_tokens_details or found.output_tokens_details or found.output_token_details or _NO_DETAILS
-    counts = (
-        into,
-        out,
-        before.cached_tokens,
-        before.cache_write_tokens,
-        before.audio_tokens,
-        after.audio_tokens,
-        after.reasoning_tokens,
+    return Usage(
+        _count(into),
+        _count(out),
+        _count(before.cached_tokens),
+        _count(before.cache_write_tokens),
+        _count(before.audio_tokens),
+        _count(after.audio_tokens),
+        _count(after.reasoning_tokens),
     )
-    return Usage(*[0 if count is None or count < 0 else min(count, MOST_TOKENS) for count in counts])
+
+
+def _count(said: int | None) -> int:
+    return 0 if said is None or said < 0 else min(said, MOST_TOKENS)
 
 
 def _heard(seconds: float | None) -> Usage | None:
