@@ -13,7 +13,7 @@ from tenantry_operator.api.meta import NAMESPACE_PREFIX
 from tenantry_operator.apply.kinds import WATCHED
 from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.reflector import Reflector
-from tenantry_operator.kube.resources import DEPLOYMENTS, NAMESPACES, Resource
+from tenantry_operator.kube.resources import DEPLOYMENTS, NAMESPACES, RESOURCE_QUOTAS, Resource
 from tenantry_operator.live import Live
 from tenantry_operator.plan import names
 from tenantry_operator.plan.observed import Child, LiveDeployment, LiveObject, child, version
@@ -83,6 +83,14 @@ def _reflector(
         followed = Reflector(client, resource, sink, labels=names.MANAGED_SELECTOR, into=LiveDeployment, keep=keep)
         metrics.WATCH_AGE_SECONDS.labels(resource.kind).set_function(followed.age)
         return followed
-    plain = Reflector(client, resource, sink, labels=names.MANAGED_SELECTOR, into=LiveObject, keep=keep)
+    plain = Reflector(
+        client,
+        resource,
+        sink,
+        labels=names.MANAGED_SELECTOR,
+        into=LiveObject,
+        keep=keep,
+        metadata_only=resource is not RESOURCE_QUOTAS,  # which also tell how many Secrets there are
+    )
     metrics.WATCH_AGE_SECONDS.labels(resource.kind).set_function(plain.age)
     return plain

@@ -14,6 +14,8 @@ import socket
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 
+import uvloop
+
 from tenantry_operator import logs, maintenance, metrics, probes
 from tenantry_operator.children import ChildWatches
 from tenantry_operator.kube import config, errors
@@ -79,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.error("--tenant-image is required: the image that tenants' pods run, for example tenantry:1.0")
     logs.configure(arguments.log_level)
     try:
-        return asyncio.run(_run(arguments))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_run(arguments))
     except (errors.KubeError, RenderError, OSError, ValueError) as error:
         log.error("%s", error)
         return 1

@@ -31,6 +31,8 @@ def test_after_convergence_nothing_is_written(installation: Installation, cluste
             cluster.tenant(name, **{"tier": "quiet", **spec})
         cluster.wait_for("quiet-one", "Ready", "True")
         cluster.wait_for("quiet-scaled", "Ready", "True")
+        scaled = f"{TENANTS}/quiet-scaled"
+        eventually("the HPA has scaled up", lambda: cluster.call("GET", scaled)["status"].get("readyReplicas") == 2)
         cluster.wait_for("quiet-paused", "Suspended", "True")
         cluster.wait_for("quiet-stalled", "Stalled", "True")
         last, since = operator.writes(), time.monotonic()

@@ -8,7 +8,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import msgspec
 
@@ -16,9 +16,10 @@ from tenantry_operator.kube import errors
 from tenantry_operator.kube.config import Access
 from tenantry_operator.kube.resources import Resource
 from tenantry_operator.kube.transport import REQUEST_TIMEOUT, WRITES_IN_FLIGHT, CallObserver, Transport, unobserved
+from tenantry_operator.kube.wire import Code, Envelope, ListMeta, Marked, Versioned, WatchEvent, decode
 
 T = TypeVar("T")
-V = TypeVar("V", bound="Versioned")
+V = TypeVar("V", bound=Versioned)
 
 #: Objects for each page of a list: the size that client-go and Kopf use.
 PAGE = 500
@@ -30,59 +31,29 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
 
+#: Only ``metadata``: for lists and watches of kinds whose content does not matter. The API server then neither sends
+#: nor encodes the rest. https://kubernetes.io/docs/reference/using-api/api-concepts/#metadata-only-fetches
+METADATA = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+
 Body = Mapping[str, object] | Sequence[Mapping[str, object]] | msgspec.Struct
 
 
-class ListMeta(msgspec.Struct, frozen=True, rename="camel"):
-    """``metadata`` of a list."""
-
-    resource_version: str = ""
-    continue_: str = msgspec.field(default="", name="continue")
-
-
-class Listing(msgspec.Struct, Generic[T], frozen=True):
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[T]):
     """One page of a list, and the version that the whole list is of."""
 
     items: list[T]
+    metadata: ListMeta
+
+
+class _Page(msgspec.Struct, Generic[T], frozen=True):
+    items: list[T] | None = None  # null, in an empty list of metadata
     metadata: ListMeta = ListMeta()
 
 
 class Nothing(msgspec.Struct):
     """For answers that the caller does not look at."""
-
-
-class _Meta(Protocol):
-    @property
-    def resource_version(self) -> str: ...
-
-
-class Versioned(Protocol):
-    """An object whose version can be read."""
-
-    @property
-    def metadata(self) -> _Meta: ...
-
-
-@dataclass(frozen=True, slots=True)
-class WatchEvent(Generic[V]):
-    """An object as it is now, or as it was when it went; or (``object`` None) that nothing happened up to a version."""
-
-    gone: bool
-    object: V | None
-    version: str
-
-
-class _Envelope(msgspec.Struct, frozen=True):
-    type: str
-    object: msgspec.Raw
-
-
-class _Marked(msgspec.Struct, frozen=True):
-    metadata: ListMeta
-
-
-class _Code(msgspec.Struct, frozen=True):
-    code: int = 500
 
 
 class Client:
@@ -137,6 +108,7 @@ class Client:
         labels: str = "",
         fields: str = "",
         into: type[T],
+        metadata_only: bool = False,
     ) -> AsyncIterator[Listing[T]]:
         """All objects that match the selectors, page by page of one consistent snapshot.
 
@@ -147,11 +119,12 @@ class Client:
             query["labelSelector"] = labels
         if fields:
             query["fieldSelector"] = fields
-        page_type = Listing[into]  # type: ignore[valid-type]
+        page_type = _Page[into]  # type: ignore[valid-type]
         while True:
             path = resource.path(namespace=namespace)
-            page = await self._call("GET", resource, path, into=page_type, query=query, verb="LIST")
-            yield page
+            accept = METADATA_LIST if metadata_only else "application/json"
+            page = await self._call("GET", resource, path, into=page_type, query=query, verb="LIST", accept=accept)
+            yield Listing(page.items or [], page.metadata)
             if not page.metadata.continue_:
                 return
             query["continue"] = page.metadata.continue_
@@ -249,7 +222,14 @@ class Client:
     # Streams
 
     async def watch(
-        self, resource: Resource, *, labels: str = "", since: str, into: type[V], silence: float
+        self,
+        resource: Resource,
+        *,
+        labels: str = "",
+        since: str,
+        into: type[V],
+        silence: float,
+        metadata_only: bool = False,
     ) -> AsyncIterator[WatchEvent[V]]:
         """What happens to a kind from version ``since`` on, until the server ends the stream (some minutes).
 
@@ -261,17 +241,18 @@ class Client:
         query["timeoutSeconds"] = str(random.randint(*WATCH_SECONDS))  # noqa: S311 - so that not all end at once
         if labels:
             query["labelSelector"] = labels
-        path = resource.path()
-        async for line in self._transport.lines(path, kind=resource.kind, query=query, silence=silence):
-            envelope = _decode(line, _Envelope, path)
+        path, accept = resource.path(), METADATA if metadata_only else "application/json"
+        lines = self._transport.lines(path, kind=resource.kind, query=query, silence=silence, accept=accept)
+        async for line in lines:
+            envelope = decode(line, Envelope, path)
             if envelope.type == "ERROR":
-                status = _decode(envelope.object, _Code, path)
+                status = decode(envelope.object, Code, path)
                 raise errors.from_response(status.code, bytes(envelope.object), None)
             if envelope.type == "BOOKMARK":
-                mark = _decode(envelope.object, _Marked, path)
+                mark = decode(envelope.object, Marked, path)
                 yield WatchEvent(gone=False, object=None, version=mark.metadata.resource_version)
             else:
-                found = _decode(envelope.object, into, path)
+                found = decode(envelope.object, into, path)
                 version = found.metadata.resource_version
                 yield WatchEvent(gone=envelope.type == "DELETED", object=found, version=version)
 
@@ -286,24 +267,17 @@ class Client:
         query: Mapping[str, str] | None = None,
         content_type: str = "application/json",
         verb: str | None = None,
+        accept: str = "application/json",
     ) -> T:
         data = None if body is None else msgspec.json.encode(body)
         answer = await self._transport.call(
-            method, path, kind=resource.kind, verb=verb, query=query, data=data, content_type=content_type
+            method,
+            path,
+            kind=resource.kind,
+            verb=verb,
+            query=query,
+            data=data,
+            content_type=content_type,
+            accept=accept,
         )
-        return _decode(answer, into, path)
-
-
-_decoders: dict[object, object] = {}
-
-
-def _decode(answer: bytes | msgspec.Raw, into: type[T], path: str) -> T:
-    decoder = _decoders.get(into)
-    if decoder is None:
-        decoder = _decoders[into] = msgspec.json.Decoder(into)
-    assert isinstance(decoder, msgspec.json.Decoder)
-    try:
-        decoded: T = decoder.decode(answer)
-    except msgspec.DecodeError as error:
-        raise errors.Unreadable(f"{path}: {error}") from error
-    return decoded
+        return decode(answer, into, path)

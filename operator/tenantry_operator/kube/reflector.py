@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from tenantry_operator.kube import errors
-from tenantry_operator.kube.client import Client, Versioned
+from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.resources import Resource
+from tenantry_operator.kube.wire import Versioned
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +51,12 @@ class Reflector(Generic[T, K]):
         labels: str,
         into: type[T],
         keep: Callable[[T], K],
+        metadata_only: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._resource, self._sink = client, resource, sink
         self._labels, self._into, self._keep = labels, into, keep
+        self._metadata_only = metadata_only
         self._clock, self._heard = clock, clock()
         self._version = ""
         self._failures = 0
@@ -83,7 +86,10 @@ class Reflector(Generic[T, K]):
     async def _list(self) -> None:
         found: list[K] = []
         version = ""
-        async for page in self._client.pages(self._resource, labels=self._labels, into=self._into):
+        pages = self._client.pages(
+            self._resource, labels=self._labels, into=self._into, metadata_only=self._metadata_only
+        )
+        async for page in pages:
             found += [self._keep(item) for item in page.items]
             version = page.metadata.resource_version
             self._heard = self._clock()
@@ -93,7 +99,12 @@ class Reflector(Generic[T, K]):
 
     async def _follow(self) -> None:
         events = self._client.watch(
-            self._resource, labels=self._labels, since=self._version, into=self._into, silence=SILENCE
+            self._resource,
+            labels=self._labels,
+            since=self._version,
+            into=self._into,
+            silence=SILENCE,
+            metadata_only=self._metadata_only,
         )
         async for event in events:
             self._heard, self._failures = self._clock(), 0

@@ -68,7 +68,7 @@ class Transport:
         # No connection limit here: the semaphores are the limit, and a read must not wait behind the writes.
         connector = aiohttp.TCPConnector(ssl=self.access.tls(), limit=0)
         # Uncompressed: the API server would gzip every long list, which costs both ends more than the bytes.
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        headers = {"Accept-Encoding": "identity"}
         self._session = aiohttp.ClientSession(
             connector=connector, timeout=self._timeout, headers=headers, cookie_jar=aiohttp.DummyCookieJar()
         )
@@ -91,6 +91,7 @@ class Transport:
         query: Mapping[str, str] | None = None,
         data: bytes | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> bytes:
         """One request; the body of its answer. Raises KubeError."""
         token = await self.access.tokens.token()  # may take long; so before the question whether we may write
@@ -100,7 +101,7 @@ class Transport:
                 if method != "GET" and not self.may_write():
                     raise errors.WritesForbidden(f"{method} {path}: this process does not hold the Lease")
                 code, answer, retry_after = await self._send(
-                    method, path, query, data, _headers(token, content_type), verb or method, kind
+                    method, path, query, data, _headers(token, accept, content_type), verb or method, kind
                 )
             if code < 300:
                 return answer
@@ -136,9 +137,11 @@ class Transport:
         finally:
             self._observe(verb, kind, code, clock() - began)
 
-    async def lines(self, path: str, *, kind: str, query: Mapping[str, str], silence: float) -> AsyncIterator[bytes]:
+    async def lines(
+        self, path: str, *, kind: str, query: Mapping[str, str], silence: float, accept: str = "application/json"
+    ) -> AsyncIterator[bytes]:
         """The lines of a stream until its end. Raises KubeError, also when nothing comes for ``silence`` seconds."""
-        headers = _headers(await self.access.tokens.token(), None)
+        headers = _headers(await self.access.tokens.token(), accept)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=silence)
         code = 0
         clock = asyncio.get_running_loop().time
@@ -173,8 +176,10 @@ class Transport:
         return URL(f"{text}?{urlencode(query)}" if query else text, encoded=True)
 
 
-def _headers(token: str | None, content_type: str | None) -> dict[str, str]:
-    headers = {} if content_type is None else {"Content-Type": content_type}
+def _headers(token: str | None, accept: str, content_type: str | None = None) -> dict[str, str]:
+    headers = {"Accept": accept}
+    if content_type is not None:
+        headers["Content-Type"] = content_type
     if token:
         headers["Authorization"] = f"Bearer {token}"
     return headers

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import uvloop
 from tenantry_operator.render import HelmRenderer
 from tenantry_operator.render.helper import Helper
 
@@ -51,7 +52,7 @@ class Stage:
         print(f"{time.monotonic() - self.began:7.1f}s  {text}", flush=True)
 
 
-async def yardstick(directory: Path, options: argparse.Namespace, stage: Stage) -> figures.Measured:
+async def yardstick(directory: Path, options: argparse.Namespace, stage: Stage, found: figures.Measured) -> None:
     """The bare client on a control plane of its own."""
     chart = str(ROOT / "charts" / "tenant")
     renderer = HelmRenderer(Path(chart), helper=Helper([renderer_program(), chart]))
@@ -63,19 +64,14 @@ async def yardstick(directory: Path, options: argparse.Namespace, stage: Stage) 
         stage.say("control plane for the bare client is up")
         async with Api(world.administrator(kubeconfig)) as api:
             before, own = world.server_cpu(directory), time.process_time()
-            seconds = await bare.run(api, everything, options.in_flight)
-            own = time.process_time() - own
-            after = world.server_cpu(directory)
-    stage.say(f"bare client: {seconds:.1f} s")
-    found: figures.Measured = {"bare_s": seconds, "bare_client_cpu_ms": own / options.tenants * 1e3}
-    for name, used in after.items():
-        found[f"bare_{name}_cpu_ms"] = (used - before.get(name, 0.0)) / options.tenants * 1e3
-    return found
+            found["bare_s"] = await bare.run(api, everything, options.in_flight)
+            found["bare_client_cpu_ms"] = (time.process_time() - own) / options.tenants * 1e3
+            _note_servers(found, "bare", directory, before, options.tenants)
+    stage.say(f"bare client: {found['bare_s']:.1f} s")
 
 
-async def operated(directory: Path, options: argparse.Namespace, stage: Stage) -> figures.Measured:
+async def operated(directory: Path, options: argparse.Namespace, stage: Stage, found: figures.Measured) -> None:
     """The operator on a control plane of its own: converge, be quiet, drift, restart, delete."""
-    found: figures.Measured = {}
     with world.control_plane(directory, options.tenants) as kubeconfig:
         account = await asyncio.to_thread(world.install, kubeconfig, directory)
         await asyncio.to_thread(world.until_tenants_are_collected, kubeconfig)
@@ -85,9 +81,9 @@ async def operated(directory: Path, options: argparse.Namespace, stage: Stage) -
                 await running.says("synced")
                 before = world.server_cpu(directory)
                 found |= await _converge(api, running, options)
-                after = world.server_cpu(directory)
-                for name, used in after.items():
-                    found[f"operator_{name}_cpu_ms"] = (used - before.get(name, 0.0)) / options.tenants * 1e3
+                _note_servers(found, "operator", directory, before, options.tenants)
+                if "bare_s" in found:
+                    found["convergence_ratio"] = found["operator_s"] / found["bare_s"]
                 stage.say(f"converged: {found['operator_s']:.1f} s, {found['rss_mb']:.0f} MB")
                 if options.quiet:
                     found["quiet_writes"] = await _silence(running, options.quiet)
@@ -98,11 +94,16 @@ async def operated(directory: Path, options: argparse.Namespace, stage: Stage) -
                 if options.samples:
                     found |= await drift.measure(api, options.tenants, options.samples)
                     stage.say(f"drift put back: p99 {found['drift_p99_s']:.2f} s")
+                found["rss_mb"] = max(found["rss_mb"], running.memory_mb())
                 if not options.no_delete:
                     found["delete_s"] = await _delete(api, options.tenants)
                     stage.say(f"deleted: {found['delete_s']:.1f} s")
                 found["rss_mb"] = max(found["rss_mb"], running.memory_mb())
-    return found
+
+
+def _note_servers(found: figures.Measured, run: str, directory: Path, before: dict[str, float], tenants: int) -> None:
+    for name, used in world.server_cpu(directory).items():
+        found[f"{run}_{name}_cpu_ms"] = (used - before.get(name, 0.0)) / tenants * 1e3
 
 
 async def _converge(api: Api, running: world.OperatorProcess, options: argparse.Namespace) -> figures.Measured:
@@ -176,25 +177,29 @@ async def _delete(api: Api, tenants: int) -> float:
     return max(*seen.gone.values(), *spaces.gone.values()) - began
 
 
-async def run(options: argparse.Namespace) -> figures.Measured:
-    """All that was asked for."""
+async def run(options: argparse.Namespace, found: figures.Measured) -> None:
+    """All that was asked for; ``found`` fills as it goes, so that whoever stops it has what was measured until then."""
     stage = Stage(time.monotonic())
-    found: figures.Measured = {"tenants": options.tenants}
+    found["tenants"] = options.tenants
     with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as temporary:
         if not (options.suspended or options.no_bare):
-            found |= await yardstick(Path(temporary) / "bare", options, stage)
-        found |= await operated(Path(temporary) / "operator", options, stage)
-    if "bare_s" in found:
-        found["convergence_ratio"] = found["operator_s"] / found["bare_s"]
-    return found
+            await yardstick(Path(temporary) / "bare", options, stage, found)
+        await operated(Path(temporary) / "operator", options, stage, found)
 
 
 def main() -> int:
-    """Measure and print."""
-    found = asyncio.run(run(arguments()))
+    """Measure and print; 130 when it was interrupted before the end."""
+    found: figures.Measured = {}
+    status = 0
+    # The same event loop as the operator's.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(run(arguments(), found))
+        except KeyboardInterrupt:
+            status = 130
     print(f"\n{figures.table(found)}\n")
     print(json.dumps(figures.summary(found)))
-    return 0
+    return status
 
 
 if __name__ == "__main__":

@@ -16,7 +16,11 @@ MERGE = "application/merge-patch+json"
 
 
 class Failed(Exception):  # noqa: N818 - names what happened
-    """The API server refused."""
+    """The API server refused, with this status code."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(f"{message} ({code})")
+        self.code = code
 
 
 class Api:
@@ -49,7 +53,7 @@ class Api:
                 if response.status < 300:
                     return answer
                 if response.status != 429:
-                    raise Failed(f"{method} {path}: {response.status} {answer[:500].decode(errors='replace')}")
+                    raise Failed(response.status, f"{method} {path}: {answer[:500].decode(errors='replace')}")
                 pause = float(response.headers.get("Retry-After", "1"))
             await asyncio.sleep(pause)
 
@@ -68,7 +72,7 @@ class Api:
         parameters = {"watch": "1", **query}
         async with self._session.get(self._access.server + path, params=parameters) as response:
             if response.status != 200:
-                raise Failed(f"watch {path}: {response.status} {await response.text()}")
+                raise Failed(response.status, f"watch {path}: {await response.text()}")
             rest = b""
             async for chunk in response.content.iter_any():
                 *lines, rest = (rest + chunk).split(b"\n")

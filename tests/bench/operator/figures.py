@@ -1,5 +1,6 @@
 """Figures and how they are shown."""
 
+import math
 from collections.abc import Sequence
 
 Measured = dict[str, float]
@@ -53,7 +54,7 @@ def quantile(values: Sequence[float], share: float) -> float:
     if not values:
         raise ValueError("no values")
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered) + 0.5) - 1))]
+    return ordered[math.ceil(share * len(ordered)) - 1]
 
 
 def table(found: Measured) -> str:

@@ -88,7 +88,7 @@ class OperatorProcess:
         total = 0.0
         for name, value in self.metrics().items():
             if name.startswith("tenantry_kube_requests_total{") and 'kind="Lease"' not in name:
-                is_read = 'verb="GET"' in name or 'verb="LIST"' in name
+                is_read = any(f'verb="{verb}"' in name for verb in ("GET", "LIST", "WATCH"))
                 total += value if reads or not is_read else 0.0
         return total
 

@@ -84,12 +84,18 @@ def listing(version: int, *names: str) -> web.Response:
     return web.json_response({"items": [thing(n, 1) for n in names], "metadata": {"resourceVersion": str(version)}})
 
 
-async def followed(script: Script) -> tuple[Seen, Api]:
+async def followed(script: Script, *, metadata_only: bool = False) -> tuple[Seen, Api]:
     """Run a reflector until the script is at its end."""
     seen = Seen()
     async with serving(script) as api, Client(api.access, manager="m") as client:
         following = Reflector(
-            client, CONFIG_MAPS, seen, labels="ours=yes", into=Named, keep=lambda item: item.metadata.name
+            client,
+            CONFIG_MAPS,
+            seen,
+            labels="ours=yes",
+            into=Named,
+            keep=lambda item: item.metadata.name,
+            metadata_only=metadata_only,
         )
         running = asyncio.create_task(following.run())
         async with asyncio.timeout(PATIENCE):
@@ -121,6 +127,15 @@ async def test_only_a_version_that_is_too_old_leads_to_a_new_list(expired: str |
     seen, api = await followed(Script([listing(7, "a"), listing(50, "c")], [expired]))
     assert seen.lists == [(["a"], "7"), (["c"], "50")]
     assert watched_from(api) == ["7", "50"]
+
+
+async def test_an_empty_list_of_metadata_has_null_for_items_and_is_asked_for_as_such() -> None:
+    nothing = web.json_response({"items": None, "metadata": {"resourceVersion": "7"}})
+    seen, api = await followed(Script([nothing], []), metadata_only=True)
+    assert seen.lists == [([], "7")]
+    asked_for = [asked.headers["Accept"] for asked in api.asked]
+    assert asked_for[0].startswith("application/json;as=PartialObjectMetadataList;")
+    assert asked_for[1].startswith("application/json;as=PartialObjectMetadata;")
 
 
 async def test_a_failing_server_is_asked_again_from_where_we_were() -> None:
