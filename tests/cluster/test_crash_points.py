@@ -265,8 +265,8 @@ def test_killed_after_any_write_it_ends_where_an_undisturbed_one_does(stage: Sta
     stage.phases[name] = phase
     assert phase.writes > 1
     print(f"{name}: {phase.writes} writes, killed after {sorted(phase.killed.values())}; masked:", masked(phase))
-    # How many writes there are may differ by one or two: pods come up while the operator looks, or between its looks.
-    assert all(number >= phase.writes - 2 for number in phase.at_rest.values()), phase.at_rest
+    # Status writes fall together when pods come up quickly: then the last crash points are after the last write.
+    assert all(number > 0.7 * phase.writes for number in phase.at_rest.values()), phase.at_rest
     assert phase.killed
     assert (phase.expected == {}) is (name == "deleted")
     assert len(phase.masked) < len(phase.expected) / 10 + 1, "what is masked proves nothing"
