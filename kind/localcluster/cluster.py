@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Sequence
 
@@ -156,7 +157,7 @@ def down(checkout: Checkout, name: str | None = None) -> None:
     run_steps([Step("down", lambda log: _remove(checkout, going, left, log))], checkout.log_dir)
     if not left:
         shutil.rmtree(checkout.log_dir, ignore_errors=True)
-        if not any(checkout.state.iterdir()):
+        with contextlib.suppress(OSError):  # not empty, or gone already: another down runs at the same time
             checkout.state.rmdir()
 
 
