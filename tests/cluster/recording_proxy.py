@@ -98,6 +98,10 @@ class Proxy:
         self.writes.clear()
         self._kill_after, self._victim = writes, victim
 
+    def aim_at(self, victim: int) -> None:
+        """Another process has taken the place of the one that is to be killed."""
+        self._victim = victim
+
     @property
     def has_killed(self) -> bool:
         """Whether it came to that."""

@@ -25,7 +25,7 @@ from tests.cluster.snapshots import Leaves, differences, snapshot, told
 from tests.unit.operator.tenants import KEY, PLATFORM, tenant, tier
 
 #: Tenants that change at once, and how often that is done.
-AT_ONCE, TIMES = 12, 1
+AT_ONCE, TIMES = 8, 1
 #: Seconds without a change after which all has been applied.
 STILL = 2.0
 

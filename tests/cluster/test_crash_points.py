@@ -175,8 +175,13 @@ class Stage:
                 running.append((way, operator, name, number))
             for one in list(running):
                 way, operator, name, number = one
-                is_quiet = bool(way.writes) and time.monotonic() - way.writes[-1].at > 2 * QUIET
-                if operator.process.poll() is not None or is_quiet:
+                is_quiet = bool(way.writes) and time.monotonic() - way.writes[-1].at > 3 * QUIET
+                if operator.process.poll() == 1 and not way.has_killed:  # its Lease was lost: the machine is too busy
+                    running.remove(one)
+                    again = self.operator(way, f"{name}-{len(self.phases)}-again")
+                    way.aim_at(again.process.pid)
+                    running.append((way, again, name, number))
+                elif operator.process.poll() is not None or is_quiet:
                     running.remove(one)
                     operator.kill()
                     journal += way.writes
