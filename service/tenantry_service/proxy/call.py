@@ -7,7 +7,7 @@ from typing import Protocol
 
 from tenantry_service.limits.limiter import Decision
 from tenantry_service.proxy.engine import Engine
-from tenantry_service.proxy.exchange import DONE, HOLDING, TIMERS, Exchange, State
+from tenantry_service.proxy.exchange import Exchange
 from tenantry_service.proxy.messages import (
     AbortClient,
     ClientHead,
@@ -26,6 +26,7 @@ from tenantry_service.proxy.messages import (
     ToUpstream,
 )
 from tenantry_service.proxy.patience import NEVER
+from tenantry_service.proxy.states import DONE, HOLDING, TIMERS, State
 from tenantry_service.proxy.upstream import Handle
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from tenantry_service.pricing import Usage
 from tenantry_service.proxy import frames, handshake, inspection, usage
 from tenantry_service.proxy.asked import Asked
 from tenantry_service.proxy.body import MOST_MEDIA_TOKENS, UNDECLARED_OUTPUT_TOKENS, Estimate
-from tenantry_service.proxy.exchange import limit_error
+from tenantry_service.proxy.ending import limit_error
 from tenantry_service.proxy.frames import CloseCode, FrameReader, Message
 from tenantry_service.proxy.messages import (
     CLOSE_UPSTREAM,

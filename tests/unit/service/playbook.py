@@ -12,7 +12,7 @@ from tenantry_service.limits.buckets import Refusal, Reservation, Standing
 from tenantry_service.limits.limiter import Decision
 from tenantry_service.policy import Budget, Key, Limits, Models, Policy, Upstream, sealed
 from tenantry_service.proxy import headers, request_head
-from tenantry_service.proxy.exchange import Exchange, State
+from tenantry_service.proxy.exchange import Exchange
 from tenantry_service.proxy.messages import (
     AbortClient,
     ClientHead,
@@ -28,6 +28,7 @@ from tenantry_service.proxy.messages import (
     ToClient,
 )
 from tenantry_service.proxy.snapshot import Snapshot, TenantView
+from tenantry_service.proxy.states import State
 
 KEY = "tn_abcdefghijkl_0123456789012345678901234567890123456789"
 NOW = 1_700_000_000.0

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 from tenantry_service.limits.buckets import Dimension, Refusal, Standing
-from tenantry_service.proxy.exchange import State
 from tenantry_service.proxy.messages import Gone, Settle, Timer, ToClient
+from tenantry_service.proxy.states import State
 
 from tests.unit.service.playbook import (
     NOW,

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from tenantry_service.errors import ErrorType
 from tenantry_service.policy import Upstream
 from tenantry_service.proxy.breaker import MOST_OPEN_SECONDS, OPEN_SECONDS, THRESHOLD, Breaker
-from tenantry_service.proxy.exchange import State
 from tenantry_service.proxy.messages import CloseUpstream, Gone, OpenUpstream, Refuse, Settle, Timer, ToClient
+from tenantry_service.proxy.states import State
 
 from tests.unit.service.playbook import (
     NOW,

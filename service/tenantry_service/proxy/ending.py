@@ -1,0 +1,207 @@
+"""The ways in which an exchange ends, each of which settles what was reserved exactly once. Pure."""
+
+from typing import Final
+
+from tenantry_service import errors, pricing
+from tenantry_service.errors import ApiError, ErrorType
+from tenantry_service.limits.buckets import Dimension, Refusal, Reservation
+from tenantry_service.pricing import Usage
+from tenantry_service.proxy import answers, headers
+from tenantry_service.proxy.answers import NOTHING_USED, Answer, Used
+from tenantry_service.proxy.asked import Asked
+from tenantry_service.proxy.messages import (
+    ABORT_CLIENT,
+    CLOSE_UPSTREAM,
+    ClientHead,
+    Command,
+    Commands,
+    OpenUpstream,
+    Refuse,
+    Settle,
+    ToClient,
+)
+from tenantry_service.proxy.snapshot import Endpoint, Snapshot
+from tenantry_service.proxy.states import ABANDONED, CONNECTING, DONE, NEW, State
+
+#: nginx's word for a request whose client left before there was a status.
+CLIENT_CLOSED_REQUEST = 499
+_NO_ERROR: Final = ErrorType.NONE
+
+
+class Ending:
+    """What an exchange knows, and how it ends. The public attributes tell how it went, for metrics and ledger."""
+
+    __slots__ = (
+        "_answer",
+        "_client_head",
+        "_head_sent",
+        "_request_id_line",
+        "_reservation",
+        "_retried",
+        "_snapshot",
+        "_tried",
+        "_whole",
+        "asked",
+        "elapsed",
+        "error_type",
+        "request_id",
+        "state",
+        "status",
+        "wait_seconds",
+    )
+
+    def __init__(self, snapshot: Snapshot, request_id: str) -> None:
+        self._snapshot = snapshot
+        self.request_id = request_id
+        self._request_id_line = b"x-request-id: %b\r\n" % request_id.encode()
+        self.state = NEW
+        self.asked = Asked()
+        #: The status that the client got (499: it left before), and how the exchange ended.
+        self.status = CLIENT_CLOSED_REQUEST
+        self.error_type = _NO_ERROR
+        self._reservation: Reservation | None = None
+        self._client_head: ClientHead | None = None
+        self._head_sent = False
+        #: The request goes upstream in one piece.
+        self._whole = True
+        #: Other upstreams that were asked, and whether one was asked twice.
+        self._tried = 0
+        self._retried = False
+        #: Told by whoever has a clock when an upstream's head arrives: seconds since the request began.
+        self.elapsed = 0.0
+        #: How long to back off.
+        self.wait_seconds = 0.0
+        self._answer: Answer | None = None
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.request_id} {self.state.name}>"
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the answer was an event stream."""
+        return self._answer is not None and self._answer.streamed
+
+    def _open(self, endpoint: Endpoint) -> Commands:
+        self.state = CONNECTING
+        self.asked.endpoint = endpoint
+        request = self.asked.upstream_request(endpoint)
+        self._whole = self.asked.upload is None or self.asked.upload.ended
+        return (OpenUpstream(endpoint, request, self._whole),)
+
+    # The ways to end.
+
+    def _stop(self, early: ApiError, late: ApiError) -> Commands:
+        """End from our side: ``early`` while nothing was sent to the upstream, ``late`` after that."""
+        match self.state:
+            case State.NEW | State.RECEIVING:
+                return self._refuse(early)
+            case State.RESERVING:
+                self.state = ABANDONED
+                return self._refusal(early)
+            case State.CONNECTING | State.UPLOADING | State.BLOCKED | State.BACKING_OFF:
+                return (CLOSE_UPSTREAM, *self._fail(early, exact=True))
+            case State.WAITING:
+                return (CLOSE_UPSTREAM, *self._fail(late, exact=False))
+            case State.ANSWERING:
+                return (CLOSE_UPSTREAM, *self._break_off(late))
+            case _:
+                return ()
+
+    def _refusal(self, error: ApiError, lines: bytes = b"") -> tuple[Command, ...]:
+        self.status, self.error_type = error.status, error.error_type
+        return (Refuse(error, self._request_id_line + headers.lines(error.headers) + lines),)
+
+    def _refuse(self, error: ApiError, lines: bytes = b"") -> Commands:
+        """An error of ours where nothing is reserved."""
+        return self._end(self._refusal(error, lines))
+
+    def _fail(self, error: ApiError, *, exact: bool) -> Commands:
+        """An error of ours before the client got anything. ``exact``: the upstream surely did no work."""
+        refusal = self._refusal(error)
+        return self._end((*refusal, *self._settle(NOTHING_USED if exact else self._used())))
+
+    def _break_off(self, error: ApiError) -> Commands:
+        """The answer ends before its end: by an error event in a stream, or by cutting the connection."""
+        assert self._answer is not None
+        if self._answer.said_all:
+            # The stream had said its last word; only the connection was not closed properly.
+            return self._finish(self._answer.finish() or b"", self._take_head())
+        if not self._answer.streamed and not self._head_sent:
+            return self._fail(error, exact=False)
+        settled = self._settle(self._used())
+        self.error_type = error.error_type
+        ending = self._answer.ending(error)
+        if ending is None:
+            return self._end((ABORT_CLIENT, *settled))
+        return self._end((ToClient(ending, self._take_head(), last=True), *settled))
+
+    def _give_up(self, error_type: ErrorType, first: tuple[Command, ...]) -> Commands:
+        """The client is lost, or as good as lost."""
+        match self.state:
+            case State.DONE | State.ABANDONED:
+                return ()
+            case State.RESERVING:
+                self.error_type = error_type
+                self.state = State.ABANDONED
+                return first
+            case State.NEW | State.RECEIVING:
+                self.error_type = error_type
+                return self._end(first)
+            case State.CONNECTING | State.UPLOADING | State.BLOCKED | State.BACKING_OFF:
+                self.error_type = error_type
+                return self._end((*first, CLOSE_UPSTREAM, *self._settle(NOTHING_USED)))
+            case _:
+                if self._answer is None or not self._answer.said_all:
+                    self.error_type = error_type
+                return self._end((*first, CLOSE_UPSTREAM, *self._settle(self._used())))
+
+    def _finish(self, rest: bytes, head: ClientHead | None) -> Commands:
+        """The answer is complete."""
+        if head is not None:
+            self.status = head.status
+        if self._answer is not None and self._answer.failed:
+            self.error_type = ErrorType.PROVIDER_FAILED
+        settled = () if self._reservation is None else self._settle(self._used())
+        return self._end((ToClient(rest, head, last=True), *settled))
+
+    def _end(self, commands: tuple[Command, ...]) -> Commands:
+        self.state = DONE
+        self.asked.forget_body()
+        return commands
+
+    def _take_head(self) -> ClientHead | None:
+        head, self._client_head = self._client_head, None
+        if head is not None:
+            self._head_sent = True
+            self.status = head.status
+        return head
+
+    # Settling.
+
+    def _used(self) -> Used:
+        """What the upstream said was used, or else what passed by: the estimated input and the counted output; of an
+        answer that nobody saw, what was expected of it."""
+        used = answers.UNKNOWN_USE if self._answer is None else self._answer.used()
+        estimate = self.asked.estimate
+        if used.exact or estimate is None:
+            return used
+        output = estimate.output_tokens if self._answer is None else used.usage.output
+        return Used(Usage(estimate.input_tokens, output), exact=False)
+
+    def _settle(self, used: Used) -> tuple[Command, ...]:
+        reservation, self._reservation = self._reservation, None
+        if reservation is None:
+            return ()
+        caller, target = self.asked.caller, self.asked.target
+        assert caller is not None
+        assert target is not None
+        cost = pricing.price(used.usage, target.price.rates)
+        return (Settle(caller.view.policy, reservation, used.usage, used.exact, cost, used.raw),)
+
+
+def limit_error(refusal: Refusal) -> ApiError:
+    """What a refusal of the limiter is to the caller."""
+    if refusal.dimension is Dimension.BUDGET:
+        return errors.BUDGET_EXHAUSTED
+    wait_ms = None if refusal.wait_us is None else max(1, -(-refusal.wait_us // 1000))
+    return errors.rate_limited(refusal.dimension.value, refusal.limit, refusal.requested, wait_ms)
