@@ -33,7 +33,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--in-flight", type=int, default=bare.TENANTS_IN_FLIGHT, help="of the bare client (%(default)s)"
     )
-    parser.add_argument("--samples", type=int, default=3, help="of each kind and sort of drift; 0: none (%(default)s)")
+    parser.add_argument(
+        "--samples", type=int, default=3, help="of each drift; 0 or too few tenants: none (%(default)s)"
+    )
     parser.add_argument("--quiet", type=float, default=0.0, help="seconds to listen for writes after convergence")
     parser.add_argument("--no-delete", action="store_true", help="leave out the deletion")
     parser.add_argument("--no-bare", action="store_true", help="leave out the yardstick")
@@ -91,8 +93,8 @@ async def operated(directory: Path, options: argparse.Namespace, stage: Stage, f
             with world.operator(account, directory, *options.operator_option) as running:
                 found |= await _restart(running, options.tenants)
                 stage.say(f"restarted: watching after {found['restart_watch_s']:.1f} s")
-                if options.samples:
-                    found |= await drift.measure(api, options.tenants, options.samples)
+                if samples := drift.fitting(options.samples, options.tenants):
+                    found |= await drift.measure(api, samples)
                     stage.say(f"drift put back: p99 {found['drift_p99_s']:.2f} s")
                 found["rss_mb"] = max(found["rss_mb"], running.memory_mb())
                 if not options.no_delete:

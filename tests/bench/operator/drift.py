@@ -64,12 +64,16 @@ TARGETS = (
 )
 
 
-async def measure(api: Api, tenants: int, samples: int) -> figures.Measured:
-    """Interfere with ``samples`` objects of each kind in each way, each of another tenant."""
+def fitting(samples: int, tenants: int) -> int:
+    """How many samples there can be: two drifts of one tenant at a time would be put back as one."""
+    return min(samples, tenants // sum(len(target.sorts) for target in TARGETS))
+
+
+async def measure(api: Api, samples: int) -> figures.Measured:
+    """Interfere with ``samples`` (see ``fitting``) objects of each kind in each way, each of another tenant."""
     todo = [(target, sort) for _ in range(samples) for target in TARGETS for sort in target.sorts]
-    numbers = iter(range(tenants))
     taken: dict[tuple[str, Sort], list[float | None]] = {}
-    work = iter([(*each, next(numbers, 0) % tenants) for each in todo])
+    work = iter([(*each, number) for number, each in enumerate(todo)])
 
     async def meddler() -> None:
         for target, sort, number in work:
