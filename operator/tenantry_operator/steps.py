@@ -12,6 +12,7 @@ from tenantry_operator.api.resolve import ResolvedSpec
 from tenantry_operator.apply import applyset, credentials, keys, pods
 from tenantry_operator.apply import namespace as namespaces
 from tenantry_operator.apply.kinds import FENCES, TENANTS
+from tenantry_operator.kube import errors
 from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.resources import NAMESPACES, ROLE_BINDINGS, SECRETS
 from tenantry_operator.live import Live
@@ -92,7 +93,15 @@ class Steps:
 
     async def put_back(self, facts: Facts) -> Facts:
         """What somebody has edited or deleted; a key may be among it, so those are read again."""
-        return await self._apply(await self.issue(facts), compare=True)
+        try:
+            facts = await self.issue(facts)
+        except errors.Forbidden:
+            # Our own rights there were taken (by its subjects, for a binding's role cannot be changed, and one that is
+            # gone is no drift); without them nothing else can be put back.
+            taken = Drift(kind=ROLE_BINDINGS.kind, name=names.OPERATOR_BINDING, fields=("subjects",))
+            facts = await self.claim(facts)
+            facts = await self.issue(replace(facts, fresh=True, drifts=(*facts.drifts, taken)))
+        return await self._apply(facts, compare=True)
 
     async def guard(self, facts: Facts) -> Facts:
         """Put fences back while the tenant is blocked: its pods run on, and so must what keeps them in their bounds."""

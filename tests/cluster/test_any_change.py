@@ -88,7 +88,12 @@ def understood(spec: dict[str, Any]) -> object:
 
 
 SPECS = allowed(schema("tenants"), {**NARROWED, **dict.fromkeys(LEFT_OUT)}, check=keeps_rules)
-ANY_SPEC = allowed(schema("tenants"), {"tier": st.just("standard"), "owners[]": OWNERS}, check=keeps_rules)
+REVISION = st.sampled_from(["standard-0a1b2c3d4e", "standard-former"])
+ANY_SPEC = allowed(
+    schema("tenants"),
+    {"tier": st.just("standard"), "tierRevision": REVISION, "owners[]": OWNERS},
+    check=keeps_rules,
+)
 
 SEEDED = settings(
     derandomize=core.global_force_seed is None,

@@ -229,6 +229,7 @@ NAMESPACE = "api/v1/namespaces/{space}"
         (DEPLOYMENT, None),
         (DENY, None),
         (BINDING, None),
+        (BINDING, {"subjects": []}),
     ],
 )
 def test_drift_is_put_back(

@@ -16,12 +16,15 @@ TIERS = Resource(GROUP, VERSION, "tenanttiers", "TenantTier", namespaced=False)
 class Stage(IntEnum):
     """Objects of one stage are applied side by side, after those of the stages before it.
 
-    Fences come before what they fence in: no pod may exist before its NetworkPolicy, quota and limits do.
+    Fences come before what they fence in: no pod may exist before its NetworkPolicy, quota and limits do. Secrets come
+    before the quota, because that counts what is there when it is made: one made at the same moment may be left out of
+    the count, and would not be missed when it goes.
     """
 
     NAMESPACE = 0
-    FENCES = 1
-    REST = 2
+    SECRETS = 1
+    FENCES = 2
+    REST = 3
 
 
 STAGES: dict[Resource, Stage] = {
@@ -32,7 +35,7 @@ STAGES: dict[Resource, Stage] = {
     kube.ROLES: Stage.FENCES,
     kube.ROLE_BINDINGS: Stage.FENCES,
     kube.SERVICE_ACCOUNTS: Stage.FENCES,
-    kube.SECRETS: Stage.FENCES,
+    kube.SECRETS: Stage.SECRETS,
     kube.CONFIG_MAPS: Stage.FENCES,
     kube.DEPLOYMENTS: Stage.REST,
     kube.SERVICES: Stage.REST,

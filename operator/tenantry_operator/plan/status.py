@@ -164,13 +164,14 @@ def _was_ready(status: TenantStatus) -> bool:
 def turned(old: TenantStatus, new: TenantStatus) -> list[Condition]:
     """The conditions whose status changed, or that give a new reason while they warn: what deserves an Event.
 
-    Not the first Ready of a Tenant, unless something was wrong before: that all went as it should is no news.
+    Nothing at the first Ready of a Tenant, unless it was stalled before: that all went as it should is no news, and
+    what comes with its settings (such as limits that hold for each pod) the conditions say from the start.
     """
     before = {condition.type: condition for condition in old.conditions}
     stalled = before.get(ConditionType.STALLED)
-    told = {ConditionType.READY, ConditionType.STALLED, ConditionType.DEGRADED}
     if first_ready(old, new) and (stalled is None or stalled.status != _TRUE):
-        told.discard(ConditionType.READY)
+        return []
+    told = {ConditionType.READY, ConditionType.STALLED, ConditionType.DEGRADED}
     return [each for each in new.conditions if each.type in told and _is_news(before.get(each.type), each)]
 
 

@@ -22,6 +22,8 @@ from tests.cluster.operator_process import renderer as renderer_program
 USERS = 8
 #: Seconds without a write after which a restart counts as quiet.
 SILENCE = 10.0
+#: Seconds without a write after which everything is told: a tier's counts follow within five.
+TOLD = 6.0
 PATIENCE = 3600.0
 
 
@@ -90,6 +92,7 @@ async def operated(directory: Path, options: argparse.Namespace, stage: Stage, f
                 if options.quiet:
                     found["quiet_writes"] = await _silence(running, options.quiet)
                     stage.say(f"{found['quiet_writes']:.0f} writes in {options.quiet:.0f} s of quiet")
+                await _idle(running)
             with world.operator(account, directory, *options.operator_option) as running:
                 found |= await _restart(running, options.tenants)
                 stage.say(f"restarted: watching after {found['restart_watch_s']:.1f} s")
@@ -145,7 +148,7 @@ async def _silence(running: world.OperatorProcess, seconds: float) -> float:
 async def _idle(running: world.OperatorProcess) -> None:
     """Until nobody waits for a worker and nobody has been written to for some seconds."""
     writes, since = -1.0, time.monotonic()
-    while time.monotonic() - since < 3.0 or not running.idle():
+    while time.monotonic() - since < TOLD or not running.idle():
         now = running.requests(reads=False)
         if now != writes:
             writes, since = now, time.monotonic()

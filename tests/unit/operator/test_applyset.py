@@ -82,6 +82,7 @@ def test_what_must_not_be_a_member_is_refused_before_anything_is_written(
 
 
 def test_fences_stand_before_the_first_pod() -> None:
+    assert STAGES[NAMESPACES] < STAGES[SECRETS] < STAGES[RESOURCE_QUOTAS]
     assert STAGES[NAMESPACES] < STAGES[NETWORK_POLICIES]
     assert STAGES[NETWORK_POLICIES] == STAGES[RESOURCE_QUOTAS] == Stage.FENCES < STAGES[DEPLOYMENTS]
 

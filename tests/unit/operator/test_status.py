@@ -174,6 +174,9 @@ def test_events_are_for_transitions_that_somebody_wants_to_hear_of() -> None:
     blocked = written(settled(tier=None))
     assert turned(TenantStatus(), begun) == []
     assert turned(begun, ready) == [], "the first Ready is no news"
+    shared = Assessment(state=State.READY, reason=Reason.READY, degraded=(Reason.LIMITS_PER_REPLICA, "for each pod"))
+    assert turned(begun, report(settled(), shared, PLATFORM, NOW)) == [], "nor is what comes with the settings"
+    assert [each.type for each in turned(ready, report(settled(), shared, PLATFORM, NOW))] == ["Degraded"]
     assert [each.type for each in turned(written(new_facts(tier=None)), ready)] == ["Ready"], "unless it was stalled"
     assert [each.type for each in turned(ready, blocked)] == ["Ready", "Stalled"]
     assert [each.type for each in turned(blocked, ready)] == ["Ready"]
