@@ -7,7 +7,7 @@ binding of which role allowed the request.
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 #: What a role is called in the audit log's reasons, for example ``ClusterRole "tenantry-operator"``.
@@ -81,15 +81,20 @@ def unused(grants: set[Right], uses: Iterable[Use]) -> set[Right]:
 
 
 def missing(grants: set[Right], uses: Iterable[Use], *, in_tenants: str) -> set[tuple[Right, str]]:
-    """Requests that were refused and that no role grants, with the namespace.
+    """Requests that were refused and that no role grants where they were made, with the namespace.
 
-    A request in the namespace of a tenant may come a moment before the binding to the role ``in_tenants`` is known to
-    the authorizer, or after the binding is gone with its namespace. That is refused, too, and no right is missing.
+    Refused for a moment, with no right missing, is also what a role does grant: while an API server that has just
+    started has not read the bindings yet; and in the namespace of a tenant before the binding to the role
+    ``in_tenants`` is known, or after it is gone with its namespace. A role that nobody is bound to does not hide behind
+    this: its rights are ``unused``.
     """
-    there = {(right.group, right.resource, right.verb) for right in grants if right.role == in_tenants}
-    return {
-        (use.right, use.namespace)
-        for use in uses
-        if not use.allowed
-        and not (use.namespace.startswith("tenant-") and (use.right.group, use.right.resource, use.right.verb) in there)
-    }
+
+    def reaches(role: str, namespace: str) -> bool:
+        if role == in_tenants:
+            return namespace.startswith("tenant-")
+        return role.startswith("ClusterRole") or bool(namespace)
+
+    def held(use: Use) -> bool:
+        return any(reaches(right.role, use.namespace) and replace(right, role="") == use.right for right in grants)
+
+    return {(use.right, use.namespace) for use in uses if not use.allowed and not held(use)}
