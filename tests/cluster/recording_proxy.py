@@ -109,6 +109,8 @@ class Proxy:
 
     def query(self, path: str, query: dict[str, str]) -> dict[str, str]:
         """The query of a list or watch, so that it shows nothing but the one Tenant."""
+        if self.tier and path.endswith("/controllerrevisions"):
+            return {**query, "labelSelector": f"{query['labelSelector']},tenantry.dev/tier={self.tier}"}
         if self.only is None or "/namespaces/" in path:
             return query
         if path == TENANTS:
