@@ -54,6 +54,7 @@ class _Session:
         self._process = process
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._last_id = 0
+        self._broken = False  # it has closed its input
         self._reader = asyncio.create_task(self._read(), name="render-helper")
 
     @classmethod
@@ -76,7 +77,7 @@ class _Session:
 
     @property
     def alive(self) -> bool:
-        return not self._reader.done()
+        return not self._broken and not self._reader.done()
 
     async def ask(self, release: str, namespace: str, values: bytes) -> Answer:
         """Send one request and wait for its answer. Raises :class:`HelperDiedError`. Cancelling it is harmless."""
@@ -94,6 +95,10 @@ class _Session:
             await self._process.stdin.drain()
             return await answer
         except ConnectionError as error:
+            # Known before its output has ended: the next request must not go to the same process again.
+            self._broken = True
+            if not answer.cancel():
+                answer.exception()  # it has one by now, and nobody else will look at it
             raise HelperDiedError("the renderer does not read any more") from error
         finally:
             self._waiting.pop(number, None)

@@ -147,6 +147,22 @@ async def test_equal_values_are_rendered_once_and_results_do_not_share_anything(
     assert (renderer.hits, renderer.misses) == (1, 1)
 
 
+async def test_a_helper_that_reads_no_more_gets_no_second_request(tmp_path: Path) -> None:
+    mark = tmp_path / "deaf"
+    # Its output stays open for a while, so that only a refused write tells.
+    first = f"if not os.path.exists({str(mark)!r}): os.close(0); open({str(mark)!r}, 'w').close(); time.sleep(1)"
+    helper = fake(first)
+    try:
+        unheard = asyncio.create_task(helper.render("unheard", "n", b"{}"))
+        while not mark.exists():  # noqa: ASYNC110 - another process has no Event to wait for
+            await asyncio.sleep(0.01)
+        answers = [await helper.render("next", "n", b"{}"), await unheard]
+    finally:
+        await helper.close()
+    assert [objects for _, objects in answers] == [b'[{"kind": "next"}]', b'[{"kind": "unheard"}]']
+    assert helper.starts == 2
+
+
 async def test_the_cache_forgets_what_was_used_longest_ago() -> None:
     renderer = await started(fake("pass"), cache_entries=2)
     try:
