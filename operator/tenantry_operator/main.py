@@ -26,6 +26,7 @@ from tenantry_operator.kube.transport import WRITES_IN_FLIGHT
 from tenantry_operator.live import Live
 from tenantry_operator.plan import names
 from tenantry_operator.plan.desired import Platform, split_image
+from tenantry_operator.pods import Pods, followed
 from tenantry_operator.queue import Lane, WorkQueue
 from tenantry_operator.reconcile import Reconciler
 from tenantry_operator.render import HelmRenderer, RenderError
@@ -158,8 +159,10 @@ async def _lead(
     reconciler = Reconciler(client=client, live=live, renderer=renderer, recorder=recorder, platform=platform)
     queue = WorkQueue(reconciler.reconcile, workers=arguments.workers, unforeseen=reconciler.unforeseen)
     intake, children = Intake(live, queue), ChildWatches(client, live, queue)
+    pods = Pods()
+    pod_watch = followed(client, pods)
     vitals.leading, vitals.oldest_wait = True, queue.oldest_wait
-    vitals.watch_age = lambda: max(intake.age(), children.age())
+    vitals.watch_age = lambda: max(intake.age(), children.age(), pod_watch.age())
     metrics.LEADING.set(1)
 
     def notify(tenant: str, lane: Lane, pause: float) -> None:
@@ -175,6 +178,7 @@ async def _lead(
     async def read_and_work() -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(children.run())
+            group.create_task(pod_watch.run())
             # Before anybody is judged: what is not read yet would look like drift.
             await asyncio.gather(children.synced(), resync.everything())
             await rollouts.everything()

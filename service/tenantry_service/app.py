@@ -1,5 +1,7 @@
 """The control routes: health, readiness, metrics. ``/v1`` never comes here."""
 
+import json
+
 from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -30,6 +32,18 @@ def build(engine: Engine) -> FastAPI:
     async def metrics() -> Response:
         """For Prometheus."""
         return Response(engine.telemetry.render(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    @app.get("/tenantry/v1/inflight")
+    async def inflight() -> Response:
+        """What there is to do now, for whoever scales this or moves it elsewhere."""
+        load = engine.load()
+        body = {
+            "requests": load.requests,
+            "streams": load.streams,
+            "draining": load.draining,
+            "idleSeconds": round(load.idle_seconds, 3),
+        }
+        return Response(json.dumps(body), media_type=_JSON)
 
     @app.exception_handler(404)
     async def not_found(request: Request, _: Exception) -> Response:

@@ -25,6 +25,12 @@ DELETION_POLICY = f"{GROUP}/deletion-policy"
 ADOPT = f"{GROUP}/adopt"
 #: On a key's Secret: rotation, end and former keys, by digest (plan/keys.py).
 KEY_NOTE = f"{GROUP}/key"
+#: On a tenant's pods: whether the Deployment counts them, and whether the Service sends requests to them.
+POOL_LABEL, ACTIVE = f"{GROUP}/pool", "active"
+SERVE_LABEL, SERVING = f"{GROUP}/serve", "yes"
+#: Which pods go first when there are to be fewer: those with the lowest.
+#: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/#pod-deletion-cost
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 #: On a running pod: a change makes the kubelet refresh the pod's volumes at once instead of within a minute.
 POLICY_REVISION = f"{GROUP}/policy-revision"
 CREDENTIALS_REVISION = f"{GROUP}/credentials-revision"
@@ -43,6 +49,16 @@ QUOTA = "tenant"
 COUNTED_SECRETS = "count/secrets"
 #: The RoleBinding that gives the operator its rights inside a tenant namespace.
 OPERATOR_BINDING = "tenantry-operator"
+
+#: The Service whose one endpoint is the operator that leads, and the slice in which that says where it is.
+LEADER_SERVICE = "tenantry-leader"
+#: The Secret with the operator's serving certificate and the activator's token, and until when the former is good.
+INTERNAL_SECRET = "tenantry-internal"  # noqa: S105 - a name
+NOT_AFTER = f"{GROUP}/not-after"
+#: Who writes an EndpointSlice, in its label; controllers leave those of others alone.
+SLICE_MANAGER = "tenantry.dev"
+#: The slice by which a tenant's Service leads to the activator.
+ACTIVATOR_SLICE = "api-activator"
 
 #: Selects what belongs to any tenant; what the operator watches.
 MANAGED_SELECTOR = f"{MANAGED_BY}={MANAGER_VALUE},{TENANT_LABEL}"

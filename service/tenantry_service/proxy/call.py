@@ -104,6 +104,11 @@ class Call:
         """Where the exchange is."""
         return self._exchange.state
 
+    @property
+    def streams(self) -> bool:
+        """Whether its answer has begun and comes in pieces."""
+        return self._quiet
+
     # From the client.
 
     def request(self, head: RequestHead, body: Sequence[bytes], *, complete: bool) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from email.utils import formatdate
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tenantry_service import pricing
 from tenantry_service.errors import ErrorType
@@ -53,6 +53,20 @@ class Swept(Protocol):
     def drain_deadline(self) -> None:
         """The process ends: end what is under way."""
 
+    def streaming(self) -> bool:
+        """Whether an answer comes in pieces over it at the moment."""
+
+
+class Load(NamedTuple):
+    """What a process has to do at one moment."""
+
+    requests: int
+    #: Those among them whose answer comes in pieces, which an end of the process would cut.
+    streams: int
+    draining: bool
+    #: Seconds since the last request that was admitted has ended; 0 while one is under way.
+    idle_seconds: float
+
 
 class Ended(Protocol):
     """What has been served: an exchange, or a turn of a WebSocket session."""
@@ -90,6 +104,8 @@ class Engine:
         #: The loop's time as of the last sweep, plus a sweep: exact enough for deadlines, and never too early.
         self.now = asyncio.get_running_loop().time() + SWEEP_SECONDS
         self.draining = False
+        #: When the last request that was admitted ended (loop time); one that is refused does not count as use.
+        self.last_served = asyncio.get_running_loop().time()
         #: See ``MAX_HELD_BYTES``.
         self.held_bytes = 0
         self.max_held_bytes = MAX_HELD_BYTES
@@ -118,6 +134,13 @@ class Engine:
         if not self.ledger.accepting:
             reasons.append("the ledger cannot take more events")
         return reasons
+
+    def load(self) -> Load:
+        """What there is to do now: what scaling goes by."""
+        requests = self.telemetry.in_flight
+        streams = sum([connection.streaming() for connection in self.connections]) if requests else 0
+        idle = 0.0 if requests else max(0.0, asyncio.get_running_loop().time() - self.last_served)
+        return Load(requests, streams, self.draining, idle)
 
     def new_id(self) -> str:
         """A request id, unique in the world."""
@@ -185,6 +208,7 @@ class Engine:
         if overhead is not None:
             telemetry.overhead.observe(overhead)
         if settled is not None:
+            self.last_served = self.now
             self.count(asked, settled)
 
     def count(self, asked: Asked, settled: Settle) -> None:

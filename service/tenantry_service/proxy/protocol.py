@@ -113,6 +113,11 @@ class ClientConnection:
         if self._call is not None:
             self._call.timer(Timer.DRAIN)
 
+    def streaming(self) -> bool:
+        """Whether the present answer is a stream."""
+        call = self._call
+        return isinstance(call, Call) and call.streams
+
     def check(self, now: float) -> None:
         """Act on overdue timers."""
         patience, call = self._patience, self._call

@@ -194,6 +194,10 @@ class Socket(asyncio.Protocol):
         """The process ends."""
         self._run(self.session.on_failed(errors.DRAIN_DEADLINE))
 
+    def streaming(self) -> bool:
+        """A session is one long stream."""
+        return True
+
     def shutdown(self) -> None:
         """The server stops."""
         self.drain_deadline()

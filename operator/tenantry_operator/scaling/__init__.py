@@ -1,0 +1,1 @@
+"""Capacity follows requests in flight, down to zero: the metrics that HPAs read, and sleep and wake."""
