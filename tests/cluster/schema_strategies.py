@@ -21,6 +21,7 @@ Overrides = Mapping[str, Values | None]
 _MATCHES = re.compile(r'self\)?\.matches\(("(?:[^"\\]|\\.)*")\)')
 _QUANTITIES = st.sampled_from(["20Mi", "64Mi", "128Mi", "256Mi", "0.5Gi", "100m", "250m", "1500m", "1", 2])
 _CPU, _MEMORY = st.sampled_from(["50m", "250m", "1500m", 1, "2"]), st.sampled_from(["20Mi", "128Mi", "0.5Gi", "1G"])
+_SIZES = st.sampled_from(["1Ki", "64k", "1.5Mi", "100Mi", 65_536])
 _TIMES = st.sampled_from(["2030-01-01T00:00:00Z", "2031-06-30T12:00:00Z"])
 _TEXT = st.text(alphabet="abcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=12)
 
@@ -42,7 +43,8 @@ def _allowed(schema: Schema, overrides: Overrides, path: str, check: Callable[[s
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     if schema.get("x-kubernetes-int-or-string"):
-        return {"cpu": _CPU, "memory": _MEMORY}.get(path.rpartition(".")[2], _QUANTITIES)
+        name = path.rpartition(".")[2]
+        return {"cpu": _CPU, "memory": _MEMORY, "maxBodySize": _SIZES, "maxUploadSize": _SIZES}.get(name, _QUANTITIES)
     match schema["type"]:
         case "object" if "properties" in schema:
             fields = {
@@ -121,6 +123,8 @@ def forbidden(schema: Schema, path: str = "") -> list[tuple[str, Any]]:
         if any(_MATCHES.search(rule["rule"]) for rule in _rules(schema)):
             wrong += ["no such thing!", "a\n"]
     found = [(path, value) for value in wrong]
+    if "properties" in (values := schema.get("additionalProperties", {})):
+        found += [(f"{path}.*.{below}", value) for below, value in forbidden(values, "") if below]
     if schema.get("type") == "array" and "properties" in schema["items"]:
         found += [(f"{path}[].{below}", value) for below, value in forbidden(schema["items"], "") if below]
     return found

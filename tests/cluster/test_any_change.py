@@ -251,11 +251,12 @@ def refused(cluster: Cluster, path: str, kind: str, spec: dict[str, Any]) -> str
     return ""
 
 
-#: A complete item of each list of objects.
+#: A complete item of each list of objects, and of the map of them.
 ITEMS: dict[str, dict[str, Any]] = {
     "owners": {"kind": "User", "name": "ada"},
     "keys": {"name": "default"},
     "upstreams": {"name": "openai", "baseURL": "https://api.openai.com/v1"},
+    "*": {"input": "1", "output": "2"},
 }
 
 
@@ -267,4 +268,4 @@ def placed(spec: dict[str, Any], field: str, value: Any) -> dict[str, Any]:
     if head.endswith("[]"):
         name = head.removesuffix("[]")
         return {**spec, name: [placed(ITEMS[name], rest, value)]}
-    return {**spec, head: placed(spec.get(head, {}), rest, value)}
+    return {**spec, head: placed(spec.get(head, ITEMS.get(head, {})), rest, value)}

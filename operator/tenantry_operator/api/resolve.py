@@ -1,45 +1,29 @@
 """Tenant + tier -> what really holds.
 
-What the Tenant says wins over the tier, and the tier over the defaults below. Objects merge field by field; lists and
-maps are taken whole from whoever sets them.
+What the Tenant says wins over the tier, and the tier over the platform's defaults. Objects merge field by field; lists
+and maps are taken whole from whoever sets them.
 """
 
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import fields
 
+from tenantry_operator.api.allowance import Budget, BudgetWindow, Key, Limits, OnExceeded, WhenUnavailable
 from tenantry_operator.api.decode import FieldError
-from tenantry_operator.api.settings import (
-    Architecture,
-    Autoscaling,
-    Capacity,
-    DeletionPolicy,
-    Exposure,
-    Owner,
-    Placement,
-    ResourceLimits,
-    ResourceRequests,
-    Resources,
-    Settings,
-    Suspend,
-)
+from tenantry_operator.api.defaults import DEFAULTS
+from tenantry_operator.api.resources import Resources
+from tenantry_operator.api.settings import Architecture, Autoscaling, Capacity, DeletionPolicy, Owner
 from tenantry_operator.api.tenant import Tenant
 from tenantry_operator.api.tier import TenantTier
-from tenantry_operator.api.traffic import (
-    Budget,
-    BudgetWindow,
-    Key,
-    Limits,
-    Models,
-    OnExceeded,
-    Upstream,
-    WhenUnavailable,
-)
+from tenantry_operator.api.traffic import Models, Rates, UnknownModel, UnknownRoute, Upstream
 from tenantry_operator.api.units import (
+    BODY_RANGE,
     CPU_RANGE,
     MEMORY_RANGE,
+    UPLOAD_RANGE,
     canonical_quantity,
     parse_duration,
     parse_quantity,
@@ -49,25 +33,6 @@ from tenantry_operator.api.units import (
 S = TypeVar("S", bound=Struct)
 
 DEFAULT_GRACE_PERIOD = "24h"
-
-DEFAULTS = Settings(
-    owners=(),
-    keys=(Key(name="default"),),
-    limits=Limits(when_unavailable=WhenUnavailable.REFUSE),
-    budget=Budget(window=BudgetWindow.MONTH, on_exceeded=OnExceeded.REFUSE),
-    models=Models(allow=("*",), aliases={}),
-    upstreams=(),
-    resources=Resources(
-        requests=ResourceRequests(cpu="100m", memory="96Mi"),
-        limits=ResourceLimits(memory="256Mi"),
-    ),
-    autoscaling=Autoscaling(min_replicas=1, max_replicas=1, target_in_flight=100, idle_after="15m"),
-    placement=Placement(capacity=Capacity.SPOT_PREFERRED, architectures=(Architecture.ARM64, Architecture.AMD64)),
-    exposure=Exposure(hostnames=()),
-    suspend=Suspend(reconcile=False, traffic=False),
-    deletion_policy=DeletionPolicy.DELETE,
-    deletion_protection=False,
-)
 
 
 class ResolvedKey(Struct, frozen=True, kw_only=True):
@@ -94,6 +59,17 @@ class ResolvedLimits(Struct, frozen=True, kw_only=True):
     tokens_per_minute: int | None
     concurrent_requests: int | None
     when_unavailable: WhenUnavailable
+    max_body_bytes: int
+    max_upload_bytes: int
+
+
+class ResolvedModels(Struct, frozen=True, kw_only=True):
+    """Which models may be asked for."""
+
+    allow: tuple[str, ...]
+    aliases: dict[str, str]
+    default: str | None
+    max_output_tokens: int | None
 
 
 class ResolvedResources(Struct, frozen=True, kw_only=True):
@@ -122,8 +98,11 @@ class ResolvedSpec(Struct, frozen=True, kw_only=True):
     keys: tuple[ResolvedKey, ...]
     limits: ResolvedLimits
     budget: ResolvedBudget | None
-    model_globs: tuple[str, ...]
-    model_aliases: dict[str, str]
+    models: ResolvedModels
+    routes: tuple[str, ...]
+    unknown_route: UnknownRoute
+    rates: dict[str, Rates]
+    unknown_model: UnknownModel
     upstreams: tuple[Upstream, ...]
     resources: ResolvedResources
     autoscaling: ResolvedAutoscaling
@@ -162,7 +141,8 @@ def resolve(tenant: Tenant, tier: TenantTier) -> ResolvedSpec:
         )
     assert settings.owners is not None
     assert settings.keys is not None
-    assert settings.models is not None
+    assert settings.routes is not None
+    assert settings.pricing is not None
     assert settings.placement is not None
     assert settings.exposure is not None
     assert settings.suspend is not None
@@ -173,8 +153,11 @@ def resolve(tenant: Tenant, tier: TenantTier) -> ResolvedSpec:
         keys=tuple(_key(key) for key in settings.keys),
         limits=_limits(settings.limits),
         budget=_budget(settings.budget),
-        model_globs=settings.models.allow or ("*",),
-        model_aliases=settings.models.aliases or {},
+        models=_models(settings.models),
+        routes=settings.routes.allow or ("*",),
+        unknown_route=settings.routes.unknown or UnknownRoute.ALLOW,
+        rates=settings.pricing.rates or {},
+        unknown_model=settings.pricing.unknown_model or UnknownModel.CHARGE_DEFAULT,
         upstreams=settings.upstreams,
         resources=_resources(settings.resources),
         autoscaling=scaling,
@@ -206,7 +189,21 @@ def _limits(limits: Limits | None) -> ResolvedLimits:
         tokens_per_minute=limits.tokens_per_minute,
         concurrent_requests=limits.concurrent_requests,
         when_unavailable=limits.when_unavailable,
+        max_body_bytes=_bytes("limits.maxBodySize", limits.max_body_size, BODY_RANGE),
+        max_upload_bytes=_bytes("limits.maxUploadSize", limits.max_upload_size, UPLOAD_RANGE),
     )
+
+
+def _models(models: Models | None) -> ResolvedModels:
+    assert models is not None
+    allow, aliases, default = models.allow or ("*",), models.aliases or {}, models.default
+    if default is not None and default not in aliases and not any(fnmatchcase(default, glob) for glob in allow):
+        raise FieldError(
+            "spec.models.default",
+            f"is {default!r}, which models.allow does not let through once the tier's defaults are in:"
+            " allow it, or name another",
+        )
+    return ResolvedModels(allow=allow, aliases=aliases, default=default, max_output_tokens=models.max_output_tokens)
 
 
 def _budget(budget: Budget | None) -> ResolvedBudget | None:
@@ -223,12 +220,12 @@ def _resources(resources: Resources | None) -> ResolvedResources:
     assert resources is not None
     assert resources.requests is not None
     assert resources.limits is not None
-    cpu_request = _quantity("requests.cpu", resources.requests.cpu, CPU_RANGE)
-    memory_request = _quantity("requests.memory", resources.requests.memory, MEMORY_RANGE)
-    memory_limit = _quantity("limits.memory", resources.limits.memory, MEMORY_RANGE)
+    cpu_request = _quantity("resources.requests.cpu", resources.requests.cpu, CPU_RANGE)
+    memory_request = _quantity("resources.requests.memory", resources.requests.memory, MEMORY_RANGE)
+    memory_limit = _quantity("resources.limits.memory", resources.limits.memory, MEMORY_RANGE)
     cpu_limit = None
     if resources.limits.cpu is not None:
-        cpu_limit = _quantity("limits.cpu", resources.limits.cpu, CPU_RANGE)
+        cpu_limit = _quantity("resources.limits.cpu", resources.limits.cpu, CPU_RANGE)
         _not_above("cpu", cpu_request, cpu_limit)
     _not_above("memory", memory_request, memory_limit)
     return ResolvedResources(
@@ -240,8 +237,12 @@ def _quantity(field: str, quantity: str | int | None, between: tuple[str, str]) 
     assert quantity is not None
     least, most = (parse_quantity(end) for end in between)
     if not least <= parse_quantity(quantity) <= most:
-        raise FieldError(f"spec.resources.{field}", f"is {quantity} and must be from {between[0]} to {between[1]}")
+        raise FieldError(f"spec.{field}", f"is {quantity} and must be from {between[0]} to {between[1]}")
     return canonical_quantity(quantity)
+
+
+def _bytes(field: str, quantity: str | int | None, between: tuple[str, str]) -> int:
+    return -(-parse_quantity(_quantity(field, quantity, between)) // 1_000)
 
 
 def _not_above(resource: str, request: str, limit: str) -> None:

@@ -7,15 +7,16 @@ the last that reached everybody. https://kubernetes.io/docs/reference/kubernetes
 from datetime import datetime
 from typing import Annotated, ClassVar
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from tenantry_operator.api.conditions import Condition
-from tenantry_operator.api.rules import DNS_LABEL, Rule, about, number, sequence, text
-from tenantry_operator.api.units import DURATION_PATTERN, DURATION_REMEDY
+from tenantry_operator.api.rules import DNS_LABEL, Rule, about, duration, number, sequence, text
 
-REVISION_REMEDY = (
-    "must be the name of a revision, as `kubectl get controllerrevisions -A -l tenantry.dev/tier` prints it"
-)
+
+def revision_name(description: str) -> Meta:
+    """A string field that names a revision of a tier."""
+    remedy = "must be the name of a revision, as `kubectl get controllerrevisions -A -l tenantry.dev/tier` prints it"
+    return text(description, min_length=1, max_length=63, pattern=DNS_LABEL, remedy=remedy)
 
 
 class Rollout(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -36,26 +37,14 @@ class Rollout(Struct, frozen=True, kw_only=True, rename="camel"):
     pause: (
         Annotated[
             str,
-            text(
-                "How long all that were moved must have been Ready before the next wave begins. Default: 5m.",
-                min_length=2,
-                max_length=20,
-                pattern=DURATION_PATTERN,
-                remedy=DURATION_REMEDY,
-            ),
+            duration("How long all that were moved must have been Ready before the next wave begins. Default: 5m."),
         ]
         | None
     ) = None
     progress_deadline: (
         Annotated[
             str,
-            text(
-                "A Tenant that is not Ready so long after its move counts as failed. Default: 10m.",
-                min_length=2,
-                max_length=20,
-                pattern=DURATION_PATTERN,
-                remedy=DURATION_REMEDY,
-            ),
+            duration("A Tenant that is not Ready so long after its move counts as failed. Default: 10m."),
         ]
         | None
     ) = None
@@ -75,13 +64,9 @@ class Rollout(Struct, frozen=True, kw_only=True, rename="camel"):
     rollback_to: (
         Annotated[
             str,
-            text(
+            revision_name(
                 "Name of a former revision that holds instead of this spec, at once and for all, until this is taken"
-                " away again. Default: none.",
-                min_length=1,
-                max_length=63,
-                pattern=DNS_LABEL,
-                remedy=REVISION_REMEDY,
+                " away again. Default: none."
             ),
         ]
         | None

@@ -5,9 +5,11 @@ is the regular expression. So a pattern is published as a CEL rule with a messag
 (https://kubernetes.io/docs/reference/using-api/cel/), while msgspec checks the same pattern on decode.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from msgspec import Meta
+
+from tenantry_operator.api.units import DURATION_PATTERN, DURATION_REMEDY, QUANTITY_PATTERN, QUANTITY_REMEDY
 
 #: Names as RFC 1123 has them: one label, and labels joined by dots.
 DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -86,3 +88,12 @@ def number(description: str, *, ge: int, le: int) -> Meta:
 def about(description: str) -> Meta:
     """Any other field."""
     return Meta(description=description)
+
+
+def duration(description: str) -> Meta:
+    """A string field that holds a duration (``units.parse_duration``)."""
+    return text(description, min_length=2, max_length=20, pattern=DURATION_PATTERN, remedy=DURATION_REMEDY)
+
+
+#: As in a pod's resources: a string, or an integer for whole CPUs or bytes.
+Quantity = Annotated[str, text("", min_length=1, max_length=24, pattern=QUANTITY_PATTERN, remedy=QUANTITY_REMEDY)] | int

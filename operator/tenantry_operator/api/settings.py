@@ -10,32 +10,12 @@ from typing import Annotated, ClassVar
 
 from msgspec import Struct
 
-from tenantry_operator.api.rules import (
-    DNS_LABEL,
-    DNS_NAME,
-    Rule,
-    about,
-    at_most,
-    number,
-    reserved,
-    sequence,
-    text,
-    within,
-)
-from tenantry_operator.api.traffic import Budget, Key, Limits, Models, Upstream
-from tenantry_operator.api.units import (
-    CPU_RANGE,
-    DURATION_PATTERN,
-    DURATION_REMEDY,
-    MEMORY_RANGE,
-    QUANTITY_PATTERN,
-    QUANTITY_REMEDY,
-)
+from tenantry_operator.api.allowance import Budget, Key, Limits
+from tenantry_operator.api.resources import Resources
+from tenantry_operator.api.rules import DNS_LABEL, DNS_NAME, Rule, about, duration, number, reserved, sequence, text
+from tenantry_operator.api.traffic import Models, Pricing, Routes, Upstream
 
 HOSTNAME = r"([-a-z0-9]|\{tenant\})+(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+"
-
-#: As in a pod's resources: a string, or an integer for whole CPUs or bytes.
-Quantity = Annotated[str, text("", min_length=1, max_length=24, pattern=QUANTITY_PATTERN, remedy=QUANTITY_REMEDY)] | int
 
 
 class OwnerKind(StrEnum):
@@ -97,42 +77,6 @@ class Owner(Struct, frozen=True, kw_only=True, rename="camel"):
     )
 
 
-class ResourceRequests(Struct, frozen=True, kw_only=True, rename="camel"):
-    """What the scheduler sets aside for one pod."""
-
-    cpu: Annotated[Quantity, about("CPU of one pod. Default: 100m.")] | None = None
-    memory: Annotated[Quantity, about("Memory of one pod. Default: 96Mi.")] | None = None
-
-    rules: ClassVar = (within("cpu", *CPU_RANGE), within("memory", *MEMORY_RANGE))
-
-
-class ResourceLimits(Struct, frozen=True, kw_only=True, rename="camel"):
-    """What one pod may use at most."""
-
-    cpu: (
-        Annotated[
-            Quantity,
-            about("Most CPU of one pod. Default: none, since a limit slows streams down long before a node is busy."),
-        ]
-        | None
-    ) = None
-    memory: Annotated[Quantity, about("Most memory of one pod. Default: 256Mi.")] | None = None
-
-    rules: ClassVar = (within("cpu", *CPU_RANGE), within("memory", *MEMORY_RANGE))
-
-
-class Resources(Struct, frozen=True, kw_only=True, rename="camel"):
-    """What one pod needs."""
-
-    requests: Annotated[ResourceRequests, about("What the scheduler sets aside for one pod.")] | None = None
-    limits: Annotated[ResourceLimits, about("What one pod may use at most.")] | None = None
-
-    rules: ClassVar = (
-        at_most("requests", "limits", "cpu"),
-        at_most("requests", "limits", "memory"),
-    )
-
-
 class Autoscaling(Struct, frozen=True, kw_only=True, rename="camel"):
     """How many pods there are."""
 
@@ -165,12 +109,8 @@ class Autoscaling(Struct, frozen=True, kw_only=True, rename="camel"):
     idle_after: (
         Annotated[
             str,
-            text(
-                reserved("without a request for so long, a tenant with minReplicas 0 goes to sleep. Default: 15m."),
-                min_length=2,
-                max_length=20,
-                pattern=DURATION_PATTERN,
-                remedy=DURATION_REMEDY,
+            duration(
+                reserved("without a request for so long, a tenant with minReplicas 0 goes to sleep. Default: 15m.")
             ),
         ]
         | None
@@ -277,6 +217,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="camel"):
     limits: Annotated[Limits, about("How much may be asked for.")] | None = None
     budget: Annotated[Budget, about("How much may be spent.")] | None = None
     models: Annotated[Models, about("Which models may be asked for, and under which names.")] | None = None
+    routes: Annotated[Routes, about("Which routes of the API may be called.")] | None = None
+    pricing: Annotated[Pricing, about("What tokens cost, where the platform's price table does not say.")] | None = None
     upstreams: (
         Annotated[
             tuple[Upstream, ...],

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from tenantry_operator.api.conditions import Condition, ConditionStatus, ConditionType, Reason
 from tenantry_operator.api.meta import ObjectMeta
-from tenantry_operator.api.rollout import REVISION_REMEDY, Standing
+from tenantry_operator.api.rollout import Standing, revision_name
 from tenantry_operator.api.rules import DNS_LABEL, DNS_LABEL_REMEDY, Rule, about, number, reserved, sequence, text
 from tenantry_operator.api.settings import Settings
 
@@ -32,13 +32,9 @@ class TenantSpec(Settings, frozen=True, kw_only=True, rename="camel"):
     tier_revision: (
         Annotated[
             str,
-            text(
+            revision_name(
                 "Keep the Tenant on this revision of its tier, whatever is rolled out, until this is taken away again."
-                " Default: none.",
-                min_length=1,
-                max_length=63,
-                pattern=DNS_LABEL,
-                remedy=REVISION_REMEDY,
+                " Default: none."
             ),
         ]
         | None

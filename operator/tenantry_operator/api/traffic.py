@@ -1,9 +1,8 @@
-"""What a tenant's users may ask for: keys, limits, budget, models, and the upstreams that requests go to.
+"""What may be asked for and where it goes: models, routes, prices, and the upstreams that answer.
 
 Every field is optional where a tier may give its default; see ``settings.py``.
 """
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
@@ -17,11 +16,10 @@ from tenantry_operator.api.rules import (
     about,
     mapping,
     number,
-    reserved,
     sequence,
     text,
 )
-from tenantry_operator.api.units import DURATION_PATTERN, DURATION_REMEDY, USD_PATTERN, USD_REMEDY
+from tenantry_operator.api.units import RATE_REMEDY, USD_PATTERN
 
 ModelGlob = Annotated[
     str,
@@ -38,116 +36,6 @@ ModelGlob = Annotated[
 _HOST_LABEL = r"[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?"
 _PORT = r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
 BASE_URL = rf"https?://{_HOST_LABEL}(\.{_HOST_LABEL})*(:({_PORT}))?(/[-A-Za-z0-9._~/%]*)?"
-
-
-class WhenUnavailable(StrEnum):
-    """What happens to requests while the shared limit counters cannot be reached."""
-
-    REFUSE = "Refuse"
-    LOCAL_SHARE = "LocalShare"
-
-
-class BudgetWindow(StrEnum):
-    """How long a budget lasts before it starts anew, in calendar days or months, UTC."""
-
-    DAY = "Day"
-    MONTH = "Month"
-
-
-class OnExceeded(StrEnum):
-    """What happens to requests once the budget is spent."""
-
-    REFUSE = "Refuse"
-    WARN = "Warn"
-
-
-class Key(Struct, frozen=True, kw_only=True, rename="camel"):
-    """One API key, issued into a Secret of its own."""
-
-    name: Annotated[
-        str,
-        text(
-            "Name of the key; its Secret is called key-<name>.",
-            min_length=1,
-            max_length=40,
-            pattern=DNS_LABEL,
-            remedy=DNS_LABEL_REMEDY,
-        ),
-    ]
-    rotation: Annotated[
-        int,
-        number(
-            "Raise it to have a new key issued. A number that was used before issues nothing. Default: 0.",
-            ge=0,
-            le=1_000_000,
-        ),
-    ] = 0
-    grace_period: (
-        Annotated[
-            str,
-            text(
-                "How long the previous key stays good after a rotation; 0s: not at all. Default: 24h.",
-                min_length=2,
-                max_length=20,
-                pattern=DURATION_PATTERN,
-                remedy=DURATION_REMEDY,
-            ),
-        ]
-        | None
-    ) = None
-    expires_at: (
-        Annotated[datetime, Meta(description="From then on the key is refused. Default: never.", tz=True)] | None
-    ) = None
-
-
-class Limits(Struct, frozen=True, kw_only=True, rename="camel"):
-    """How much may be asked for: all keys of a tenant together, not each of them."""
-
-    requests_per_minute: (
-        Annotated[int, number("Requests per minute. Default: unlimited.", ge=1, le=10_000_000)] | None
-    ) = None
-    tokens_per_minute: (
-        Annotated[int, number("Tokens (in and out) per minute. Default: unlimited.", ge=1, le=10_000_000_000)] | None
-    ) = None
-    concurrent_requests: (
-        Annotated[int, number("Requests in flight at any moment. Default: unlimited.", ge=1, le=1_000_000)] | None
-    ) = None
-    when_unavailable: (
-        Annotated[
-            WhenUnavailable,
-            about(
-                reserved(
-                    "while shared counters cannot be reached, Refuse (503 with Retry-After) or LocalShare (each pod"
-                    " grants its share of the limit). Default: Refuse. Until counters are shared, each pod counts for"
-                    " itself."
-                )
-            ),
-        ]
-        | None
-    ) = None
-
-
-class Budget(Struct, frozen=True, kw_only=True, rename="camel"):
-    """How much may be spent."""
-
-    amount: (
-        Annotated[
-            str,
-            text(
-                "US dollars that may be spent in one window. Default: no budget.",
-                min_length=1,
-                max_length=19,
-                pattern=USD_PATTERN,
-                remedy=USD_REMEDY,
-            ),
-        ]
-        | None
-    ) = None
-    window: Annotated[BudgetWindow, about("Day or Month, in UTC. Default: Month.")] | None = None
-    on_exceeded: (
-        Annotated[OnExceeded, about("Refuse further requests, or Warn (count and report only). Default: Refuse.")]
-        | None
-    ) = None
 
 
 class Models(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -170,6 +58,30 @@ class Models(Struct, frozen=True, kw_only=True, rename="camel"):
         | None
     ) = None
 
+    default: (
+        Annotated[
+            str,
+            text(
+                "The model of chats, completions and responses that name none; must be one that may be called."
+                " Default: they are refused.",
+                min_length=1,
+                max_length=128,
+            ),
+        ]
+        | None
+    ) = None
+    max_output_tokens: (
+        Annotated[
+            int,
+            number(
+                "Most output tokens of one answer; put into requests that ask for more or do not say. Default: none.",
+                ge=1,
+                le=10_000_000,
+            ),
+        ]
+        | None
+    ) = None
+
     rules: ClassVar = (
         Rule(
             "!has(self.aliases) || self.aliases.all(name, name.size() > 0 && name.size() <= 128)",
@@ -177,6 +89,107 @@ class Models(Struct, frozen=True, kw_only=True, rename="camel"):
             ".aliases",
         ),
     )
+
+
+class UnknownRoute(StrEnum):
+    """What happens to routes of the API that the service does not know."""
+
+    ALLOW = "Allow"
+    REFUSE = "Refuse"
+
+
+class Routes(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Which routes of the API may be called."""
+
+    allow: (
+        Annotated[
+            tuple[
+                Annotated[
+                    str,
+                    text(
+                        "A path, or a pattern of paths.",
+                        min_length=1,
+                        max_length=256,
+                        pattern=r"\*|/v1/[A-Za-z0-9_.:@~/*?-]*",
+                        remedy='must be "*" or begin with /v1/, with "*" for any characters and "?" for one,'
+                        ' for example "/v1/chat/*"',
+                    ),
+                ],
+                ...,
+            ],
+            sequence("Paths that may be called. Default: all.", max_length=64, unique=True),
+        ]
+        | None
+    ) = None
+    unknown: (
+        Annotated[
+            UnknownRoute,
+            about(
+                "Allow /v1 routes that the service does not know (a request is counted, and tokens if the answer says"
+                " how many), or Refuse them. Default: Allow."
+            ),
+        ]
+        | None
+    ) = None
+
+
+def _rate(description: str) -> Meta:
+    return text(description, min_length=1, max_length=17, pattern=USD_PATTERN, remedy=RATE_REMEDY)
+
+
+class Rates(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a model's tokens cost, in US dollars per million."""
+
+    input: Annotated[str, _rate("Input tokens.")]
+    output: Annotated[str, _rate("Output tokens.")]
+    cached_input: Annotated[str, _rate("Input tokens that were cached. Default: as input.")] | None = None
+    cache_write: Annotated[str, _rate("Input tokens that are put into the cache. Default: as input.")] | None = None
+    audio_input: Annotated[str, _rate("Audio, as input. Default: as input.")] | None = None
+    audio_output: Annotated[str, _rate("Audio, as output. Default: as output.")] | None = None
+
+
+class UnknownModel(StrEnum):
+    """What happens to a model that has no price."""
+
+    CHARGE_DEFAULT = "ChargeDefault"
+    REFUSE = "Refuse"
+
+
+class Pricing(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What is charged against the budget."""
+
+    rates: (
+        Annotated[
+            dict[str, Annotated[Rates, about("What the model's tokens cost.")]],
+            mapping(
+                "Model, as the upstream is asked for it -> its rates, which replace or complete the price table.",
+                max_length=64,
+            ),
+        ]
+        | None
+    ) = None
+    unknown_model: (
+        Annotated[
+            UnknownModel,
+            about("Charge models without a price as much as gpt-4o, or Refuse them. Default: ChargeDefault."),
+        ]
+        | None
+    ) = None
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.rates) || self.rates.all(name, name.size() > 0 && name.size() <= 128)",
+            "each name must have 1 to 128 characters",
+            ".rates",
+        ),
+    )
+
+
+class CredentialHeader(StrEnum):
+    """Which header carries an upstream's credential."""
+
+    AUTHORIZATION = "Authorization"
+    API_KEY = "api-key"
 
 
 class Upstream(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -216,3 +229,13 @@ class Upstream(Struct, frozen=True, kw_only=True, rename="camel"):
         tuple[ModelGlob, ...],
         sequence("Models that this upstream serves, by name or pattern. Default: all.", max_length=64),
     ] = ()
+    credential_header: (
+        Annotated[
+            CredentialHeader,
+            about(
+                "Which header carries the credential: Authorization (as Bearer) or api-key."
+                " Default: api-key for Azure's hosts, Authorization for all others."
+            ),
+        ]
+        | None
+    ) = None

@@ -7,9 +7,10 @@ import re
 
 NANO_PER_USD = 1_000_000_000
 
-#: Up to 999,999,999 dollars and nine decimals, without sign or exponent: nano-USD then fits a signed 64-bit integer.
-USD_PATTERN = r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?"
-USD_REMEDY = 'must be US dollars as a plain decimal string without a sign, for example "25" or "12.50"'
+#: Nine decimals at most, without sign or exponent, and below nine million dollars: nano-USD then stay below 2^53, up to
+#: which JSON and Redis count without losing any.
+USD_PATTERN = r"(0|[1-9][0-9]{0,5}|[1-8][0-9]{6})(\.[0-9]{1,9})?"
+USD_REMEDY = 'must be US dollars below 9000000, as a plain decimal string without a sign, for example "25" or "12.50"'
 
 #: The subset of Go's duration syntax (https://pkg.go.dev/time#ParseDuration) in whole units, largest first.
 DURATION_PATTERN = r"([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?"
@@ -24,6 +25,13 @@ QUANTITY_REMEDY = 'must be a Kubernetes quantity, for example "250m" for CPU or 
 #: is beyond any node, and a quota of 1,001 such pods still fits the 64-bit integers of the chart's arithmetic.
 CPU_RANGE = ("1m", "1000")
 MEMORY_RANGE = ("16Mi", "1Ti")
+
+#: What a tenant may set as the greatest body, both ends included: one that is read whole into memory first (a pod holds
+#: 200 MiB of them at once), and one that passes through.
+BODY_RANGE = ("1Ki", "128Mi")
+UPLOAD_RANGE = ("1Ki", "1Ti")
+
+RATE_REMEDY = 'must be US dollars per million tokens as a plain decimal string, for example "2.50"'
 
 _SUFFIX_MILLI = {
     "": 1_000,

@@ -12,6 +12,8 @@ from tenantry_service import policy as contract
 from tenantry_operator.api.meta import namespace_of
 from tenantry_operator.api.resolve import ResolvedSpec
 from tenantry_operator.api.tenant import Applied, TenantSpec
+from tenantry_operator.api.traffic import Rates, Upstream
+from tenantry_operator.api.units import parse_usd
 from tenantry_operator.plan import names
 from tenantry_operator.plan.keys import IssuedKey
 from tenantry_operator.plan.revisions import Image, TierRevision
@@ -80,21 +82,39 @@ def policy(tenant: str, generation: int, spec: ResolvedSpec, keys: Sequence[Issu
                 window=contract.Window(spec.budget.window),
                 on_exceeded=contract.OnExceeded(spec.budget.on_exceeded),
             ),
-            models=contract.Models(allow=spec.model_globs, aliases=spec.model_aliases),
-            upstreams=tuple(
-                contract.Upstream(
-                    name=upstream.name,
-                    base_url=upstream.base_url,
-                    credentials_file=f"{UPSTREAMS_DIRECTORY}/{upstream.name}/{names.SECRET_FIELD}"
-                    if upstream.credentials_secret
-                    else None,
-                    priority=upstream.priority,
-                    models=upstream.models or ("*",),
-                )
-                for upstream in spec.upstreams
+            models=contract.Models(
+                allow=spec.models.allow,
+                aliases=spec.models.aliases,
+                default=spec.models.default,
+                max_output_tokens=spec.models.max_output_tokens,
             ),
+            upstreams=tuple(_upstream(upstream) for upstream in spec.upstreams),
+            routes=contract.Routes(allow=spec.routes, unknown=contract.UnknownRoute(spec.unknown_route)),
+            max_body_bytes=spec.limits.max_body_bytes,
+            max_upload_bytes=spec.limits.max_upload_bytes,
+            prices={model: _rates(rates) for model, rates in spec.rates.items()},
+            unknown_model=contract.UnknownModel(spec.unknown_model),
         )
     )
+
+
+def _upstream(upstream: Upstream) -> contract.Upstream:
+    file = f"{UPSTREAMS_DIRECTORY}/{upstream.name}/{names.SECRET_FIELD}" if upstream.credentials_secret else None
+    header = upstream.credential_header
+    return contract.Upstream(
+        name=upstream.name,
+        base_url=upstream.base_url,
+        credentials_file=file,
+        priority=upstream.priority,
+        models=upstream.models or ("*",),
+        credential_header=None if header is None else contract.CredentialHeader(header),
+    )
+
+
+def _rates(rates: Rates) -> contract.Rates:
+    """The same in nano-USD; what is left out follows another rate, which the service knows."""
+    given = {name: value for name in rates.__struct_fields__ if (value := getattr(rates, name)) is not None}
+    return contract.Rates(**{name: parse_usd(amount) for name, amount in given.items()})
 
 
 def _records(spec: ResolvedSpec, keys: Sequence[IssuedKey]) -> Iterator[contract.Key]:

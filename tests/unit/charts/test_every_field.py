@@ -18,6 +18,7 @@ from tests.unit.operator.tenants import tenant as acme
 Spec = Mapping[str, object]
 
 UPSTREAM = {"name": "openai", "baseURL": "https://api.openai.com/v1"}
+RATES = {"input": "1", "output": "2"}
 OWNER = {"kind": "ServiceAccount", "name": "ci", "namespace": "build"}
 
 #: Field -> a Tenant's spec, and the same with that field changed.
@@ -33,15 +34,28 @@ CHANGES: dict[str, tuple[Spec, Spec]] = {
     "limits.tokensPerMinute": ({}, {"limits": {"tokensPerMinute": 1}}),
     "limits.concurrentRequests": ({}, {"limits": {"concurrentRequests": 1}}),
     "limits.whenUnavailable": ({}, {"limits": {"whenUnavailable": "LocalShare"}}),
+    "limits.maxBodySize": ({}, {"limits": {"maxBodySize": "1Mi"}}),
+    "limits.maxUploadSize": ({}, {"limits": {"maxUploadSize": "1Gi"}}),
     "budget.amount": ({}, {"budget": {"amount": "1"}}),
     "budget.window": ({"budget": {"amount": "1"}}, {"budget": {"amount": "1", "window": "Day"}}),
     "budget.onExceeded": ({"budget": {"amount": "1"}}, {"budget": {"amount": "1", "onExceeded": "Warn"}}),
     "models.allow": ({}, {"models": {"allow": ["gpt-*"]}}),
     "models.aliases": ({}, {"models": {"aliases": {"fast": "gpt-4o-mini"}}}),
+    "models.default": ({}, {"models": {"default": "gpt-4o-mini"}}),
+    "models.maxOutputTokens": ({}, {"models": {"maxOutputTokens": 1000}}),
+    "routes.allow": ({}, {"routes": {"allow": ["/v1/chat/*"]}}),
+    "routes.unknown": ({}, {"routes": {"unknown": "Refuse"}}),
+    "pricing.unknownModel": ({}, {"pricing": {"unknownModel": "Refuse"}}),
+    **{
+        f"pricing.rates.*.{field}": ({"pricing": {"rates": {"own": RATES}}}, {"pricing": {"rates": {"own": changed}}})
+        for field in ("input", "output", "cachedInput", "cacheWrite", "audioInput", "audioOutput")
+        for changed in [RATES | {field: "0.125"}]
+    },
     "upstreams[].name": ({}, {"upstreams": [UPSTREAM | {"name": "other"}]}),
     "upstreams[].baseURL": ({}, {"upstreams": [UPSTREAM | {"baseURL": "https://other.example.com/v1"}]}),
     "upstreams[].credentialsSecret": ({}, {"upstreams": [UPSTREAM | {"credentialsSecret": "openai"}]}),
     "upstreams[].priority": ({}, {"upstreams": [UPSTREAM | {"priority": 1}]}),
+    "upstreams[].credentialHeader": ({}, {"upstreams": [UPSTREAM | {"credentialHeader": "api-key"}]}),
     "upstreams[].models": ({}, {"upstreams": [UPSTREAM | {"models": ["gpt-*"]}]}),
     "resources.requests.cpu": ({}, {"resources": {"requests": {"cpu": "200m"}}}),
     "resources.requests.memory": ({}, {"resources": {"requests": {"memory": "128Mi"}}}),
@@ -82,6 +96,8 @@ def leaves(schema: object, path: str = "") -> Iterator[tuple[str, str]]:
             yield from leaves(field, place)
         elif at(field, "items.properties"):
             yield from leaves(at(field, "items"), f"{place}[]")
+        elif at(field, "additionalProperties.properties"):
+            yield from leaves(at(field, "additionalProperties"), f"{place}.*")
         else:
             yield place, at(field, "description")
 

@@ -12,7 +12,7 @@ from tenantry_cost.bill import Bill, Kind, System, item, usd
 from tenantry_cost.book import Price, PriceError
 from tenantry_cost.systems import PROCESS_CPU, PROCESS_MEMORY, bills, eks
 from tenantry_cost.workload import TARGET_IN_FLIGHT, Isolation, Workload
-from tenantry_operator.api import resolve
+from tenantry_operator.api.defaults import DEFAULTS
 
 BOOK = book.shipped("us-east-1")
 
@@ -118,7 +118,7 @@ def test_tokens_are_priced_as_the_ledger_prices_them() -> None:
 
 
 def test_processes_ask_for_what_a_tenants_pods_ask_for_by_default() -> None:
-    defaults = resolve.DEFAULTS
+    defaults = DEFAULTS
     assert defaults.resources is not None
     assert defaults.resources.requests is not None
     assert defaults.autoscaling is not None

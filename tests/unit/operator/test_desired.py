@@ -83,6 +83,27 @@ def test_the_policy_is_one_that_the_service_reads() -> None:
     assert [key.id for key in made.keys] == [KEY.id]
 
 
+def test_the_policy_says_what_the_tenant_says() -> None:
+    made = document(
+        limits={"maxBodySize": "1Mi", "maxUploadSize": 4096},
+        models={"default": "fast", "aliases": {"fast": "gpt-4o"}, "maxOutputTokens": 1000},
+        routes={"allow": ["/v1/chat/*"], "unknown": "Refuse"},
+        pricing={"rates": {"own": {"input": "2.5", "output": "10", "cachedInput": "0"}}, "unknownModel": "Refuse"},
+        upstreams=[{"name": "a", "baseURL": "https://a.example.com/v1", "credentialHeader": "api-key"}],
+    )
+    assert (made.max_body_bytes, made.max_upload_bytes) == (1_048_576, 4096)
+    assert (made.models.default, made.models.max_output_tokens) == ("fast", 1000)
+    assert made.routes == contract.Routes(allow=("/v1/chat/*",), unknown=contract.UnknownRoute.REFUSE)
+    assert made.prices == {"own": contract.Rates(input=2_500_000_000, output=10_000_000_000, cached_input=0)}
+    assert made.unknown_model is contract.UnknownModel.REFUSE
+    assert made.upstreams[0].credential_header is contract.CredentialHeader.API_KEY
+
+
+def test_a_tenant_that_says_nothing_has_the_services_own_defaults() -> None:
+    bare, made = contract.Policy(tenant="acme", generation=3, upstreams=document().upstreams), document()
+    assert contract.sealed(replace(made, keys=())) == contract.sealed(bare)
+
+
 def test_a_key_that_the_spec_does_not_name_any_more_is_not_in_the_policy() -> None:
     assert document(keys=[{"name": "other"}]).keys == ()
 

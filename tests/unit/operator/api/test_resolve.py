@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 
 import pytest
+from tenantry_operator.api.allowance import BudgetWindow, OnExceeded
 from tenantry_operator.api.decode import FieldError, decode_tenant, decode_tier
 from tenantry_operator.api.resolve import ResolvedSpec, resolve
 from tenantry_operator.api.settings import Capacity, DeletionPolicy
-from tenantry_operator.api.traffic import BudgetWindow, OnExceeded
+from tenantry_service import policy as contract
 
 UPSTREAM = {"name": "openai", "baseURL": "https://api.openai.com/v1"}
 
@@ -28,7 +29,7 @@ def test_what_neither_says_has_the_documented_default() -> None:
     assert spec.autoscaling.idle_after_seconds == 900
     assert spec.capacity is Capacity.SPOT_PREFERRED
     assert spec.deletion_policy is DeletionPolicy.DELETE
-    assert spec.model_globs == ("*",)
+    assert spec.models.allow == ("*",)
     assert not spec.deletion_protection
 
 
@@ -41,8 +42,8 @@ def test_lists_and_maps_are_taken_whole() -> None:
     spec = resolved(
         {"models": {"allow": ["b"], "aliases": {"x": "y"}}}, {"models": {"allow": ["a", "c"], "aliases": {"z": "y"}}}
     )
-    assert spec.model_globs == ("b",)
-    assert spec.model_aliases == {"x": "y"}
+    assert spec.models.allow == ("b",)
+    assert spec.models.aliases == {"x": "y"}
 
 
 def test_an_empty_list_of_the_tenant_wins_over_the_tier() -> None:
@@ -104,6 +105,32 @@ def test_resources_that_no_pod_can_have_are_refused_by_field(
 def test_a_request_may_equal_its_limit() -> None:
     spec = resolved({"resources": {"requests": {"memory": "1Gi"}}}, {"resources": {"limits": {"memory": "1024Mi"}}})
     assert spec.resources.memory_request == spec.resources.memory_limit == "1Gi"
+
+
+@pytest.mark.parametrize(
+    ("tenant", "tier"),
+    [
+        ({"default": "gpt-4o"}, {}),
+        ({"default": "gpt-4o"}, {"allow": ["gpt-*"]}),
+        ({"default": "fast", "allow": ["gpt-*"]}, {"aliases": {"fast": "gpt-4o"}}),
+    ],
+)
+def test_a_default_model_is_one_that_may_be_called(tenant: dict[str, object], tier: dict[str, object]) -> None:
+    assert resolved({"models": tenant}, {"models": tier}).models.default == tenant["default"]
+
+
+def test_a_default_model_that_may_not_be_called_is_refused_by_field() -> None:
+    with pytest.raises(FieldError, match=r"spec\.models\.default: is 'o3', which models\.allow does not let through"):
+        resolved({"models": {"allow": ["gpt-*"]}}, {"models": {"default": "o3"}})
+
+
+def test_sizes_are_integers_of_bytes_within_their_bounds() -> None:
+    limits = resolved({"limits": {"maxBodySize": "1Mi"}}, {"limits": {"maxUploadSize": 4096}}).limits
+    assert (limits.max_body_bytes, limits.max_upload_bytes) == (2**20, 4096)
+    assert resolved().limits.max_body_bytes == contract.DEFAULT_MAX_BODY_BYTES
+    assert resolved().limits.max_upload_bytes == contract.DEFAULT_MAX_UPLOAD_BYTES
+    with pytest.raises(FieldError, match=r"spec\.limits\.maxBodySize: is 1Gi and must be from 1Ki to 128Mi"):
+        resolved({"limits": {"maxBodySize": "1Gi"}})
 
 
 def test_a_tenant_without_any_upstream_is_refused() -> None:
