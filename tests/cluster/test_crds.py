@@ -180,13 +180,13 @@ def test_a_name_of_forty_characters_is_accepted(apply: Apply) -> None:
         ({"pricing": {"rates": {"m": {"input": "1"}}}}, "spec.pricing.rates.m.output", "Required"),
         (
             {"pricing": {"rates": {"m": {"input": "-1", "output": "1"}}}},
-            "spec.pricing.rates.m.input",
-            "US dollars per million tokens",
+            "spec.pricing.rates[m].input",
+            "US dollars per million tokens, below",
         ),
         (
             {"pricing": {"rates": {"m": {"input": "9000000", "output": "1"}}}},
-            "spec.pricing.rates.m.input",
-            "US dollars per million tokens",
+            "spec.pricing.rates[m].input",
+            "US dollars per million tokens, below",
         ),
         ({"pricing": {"rates": {"": {"input": "1", "output": "1"}}}}, "spec.pricing.rates", "1 to 128 characters"),
         ({"limits": {"maxBodySize": "1Gi"}}, "spec.limits.maxBodySize", "from 1Ki to 128Mi"),

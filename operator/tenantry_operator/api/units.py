@@ -31,7 +31,7 @@ MEMORY_RANGE = ("16Mi", "1Ti")
 BODY_RANGE = ("1Ki", "128Mi")
 UPLOAD_RANGE = ("1Ki", "1Ti")
 
-RATE_REMEDY = 'must be US dollars per million tokens as a plain decimal string, for example "2.50"'
+RATE_REMEDY = 'must be US dollars per million tokens, below 9000000, as a plain decimal string, for example "2.50"'
 
 _SUFFIX_MILLI = {
     "": 1_000,
