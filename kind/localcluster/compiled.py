@@ -23,6 +23,7 @@ PACKAGE = Path("service/tenantry_service")
 MODULES = (
     "errors",
     "ledger/event",
+    "limits/bounds",
     "limits/buckets",
     "limits/limiter",
     "limits/memory",

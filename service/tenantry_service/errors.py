@@ -306,6 +306,10 @@ BUDGET_EXHAUSTED = ApiError(
     code="insufficient_quota",
     headers=NO_RETRY,
 )
+KEY_BUDGET_EXHAUSTED = msgspec.structs.replace(
+    BUDGET_EXHAUSTED,
+    message="You exceeded the quota of this API key: what is left of its budget does not cover the most this may cost.",
+)
 
 
 def upstream_refused(status: int) -> ApiError:

@@ -28,6 +28,8 @@ DEFAULT_MAX_UPLOAD_BYTES = 512 * 1024 * 1024
 
 PositiveInt = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 NonNegativeInt = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+#: Ten billion a minute: what the limiters' arithmetic is exact for, with room (see ``limits/buckets.py``).
+PerMinute = Annotated[int, Meta(ge=1, le=10**10)]
 Name = Annotated[str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 ModelName = Annotated[str, Meta(min_length=1, max_length=256)]
 
@@ -84,6 +86,30 @@ class CredentialHeader(enum.StrEnum):
     API_KEY = "api-key"
 
 
+class KeyLimits(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What one API key may do, within what its tenant may; an absent limit does not limit."""
+
+    requests_per_minute: PerMinute | None = None
+    tokens_per_minute: PerMinute | None = None
+    concurrent_requests: PositiveInt | None = None
+
+
+class Limits(KeyLimits, frozen=True, kw_only=True, rename="camel"):
+    """Limits of the tenant."""
+
+    when_unavailable: WhenUnavailable = WhenUnavailable.REFUSE
+    #: Refuse what generates text without saying how much at most: then estimates are never below the truth.
+    require_declared_max_tokens: bool = False
+
+
+class Budget(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Money that may be spent in one window."""
+
+    amount_nano_usd: NonNegativeInt
+    window: Window
+    on_exceeded: OnExceeded = OnExceeded.REFUSE
+
+
 class Key(Struct, frozen=True, kw_only=True, rename="camel"):
     """One API key, without its secret."""
 
@@ -93,23 +119,8 @@ class Key(Struct, frozen=True, kw_only=True, rename="camel"):
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
     #: RFC 3339 with an offset; the key is refused from this moment on. None: it does not expire.
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
-
-
-class Limits(Struct, frozen=True, kw_only=True, rename="camel"):
-    """Limits of the tenant; an absent one does not limit."""
-
-    requests_per_minute: PositiveInt | None = None
-    tokens_per_minute: PositiveInt | None = None
-    concurrent_requests: PositiveInt | None = None
-    when_unavailable: WhenUnavailable = WhenUnavailable.REFUSE
-
-
-class Budget(Struct, frozen=True, kw_only=True, rename="camel"):
-    """Money that the tenant may spend in one window."""
-
-    amount_nano_usd: NonNegativeInt
-    window: Window
-    on_exceeded: OnExceeded = OnExceeded.REFUSE
+    limits: KeyLimits | None = None
+    budget: Budget | None = None
 
 
 class Models(Struct, frozen=True, kw_only=True, rename="camel"):

@@ -34,6 +34,10 @@ class UsageEvent(NamedTuple):
     usage: str | None
 
 
+#: The ``error_type`` of a row written for a request whose process died: it is billed as reserved, and ``estimated``.
+LOST = "lost"
+
+
 class Ledger(Protocol):
     """Where events go."""
 

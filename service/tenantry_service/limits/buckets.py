@@ -1,22 +1,31 @@
 """The law of limits, as arithmetic: no I/O, no clock, no randomness, integers only.
 
 Two token buckets (requests and tokens per minute) that refill continuously, a count of requests in flight, and a budget
-per calendar window. A reservation takes from all of them or from none. A bucket holds one minute's worth; its level is
-kept in units of 1/60,000,000, so that a limit of R per minute refills exactly R units per microsecond and nothing is
-ever rounded in anyone's favour.
+per calendar window; once for the tenant, and once more for a key that has limits of its own. A reservation takes from
+all of them or from none. A bucket holds one minute's worth; its level is kept in units of 1/60,000, so that a limit of
+R per minute refills exactly R units per millisecond and nothing is ever rounded in anyone's favour.
 
-Every store (memory, Redis) keeps this state and applies this law; the same property tests run against each.
+Every store keeps this state and applies this law: memory with the functions here, Redis with ``transact.lua``. Redis
+reckons with doubles, so nothing may leave the integers that they hold exactly: limits end at 10^10 a minute, debt at
+2^52 units and money at 2^53 - 1 nano-USD, in both. The same property tests run against each.
 """
 
 import enum
 from datetime import UTC, datetime
 
-from tenantry_service.policy import Budget, Limits, OnExceeded, Window
+from tenantry_service.limits.bounds import NO_BUDGET, Bounds
+from tenantry_service.policy import Window
 
-#: Bucket units per request or token: microseconds per minute.
-SCALE = 60_000_000
+#: Bucket units per request or token: milliseconds per minute.
+SCALE = 60_000
+#: How far a server's clock may step back and be waited for, in ms. After a longer step time begins anew there: no more
+#: than one bucket is gained if the clock then returns, and nobody waits for hours because it once was wrong.
+MOST_WAITED_FOR = SCALE
+#: The deepest debt, the most tokens of one request, the most money: see the module.
+DEEPEST = -(2**52)
+MOST_TOKENS = 10**10 + 1
+MOST_MONEY = 2**53 - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND = 1_000_000
 
 
 class Dimension(enum.StrEnum):
@@ -34,61 +43,70 @@ class Demand:
     __slots__ = ("nano_usd", "tokens")
 
     def __init__(self, tokens: int = 0, nano_usd: int = 0) -> None:
-        self.tokens = tokens
-        self.nano_usd = nano_usd
+        self.tokens = tokens if tokens < MOST_TOKENS else MOST_TOKENS
+        self.nano_usd = nano_usd if nano_usd < MOST_MONEY else MOST_MONEY
 
 
 class Standing:
-    """Where a tenant stands after a decision; what ``x-ratelimit-*`` says. Resets are microseconds until full.
-    A limit of None does not limit (its other figures are then 0)."""
+    """Where a caller stands after a decision; what ``x-ratelimit-*`` says: per dimension the scope with the least left.
+    Resets are milliseconds until full. A limit of None does not limit (its other figures are then 0)."""
 
     __slots__ = (
         "requests_left",
         "requests_limit",
-        "requests_reset_us",
+        "requests_reset_ms",
         "tokens_left",
         "tokens_limit",
-        "tokens_reset_us",
+        "tokens_reset_ms",
     )
 
     def __init__(
         self,
         requests_limit: int | None = None,
         requests_left: int = 0,
-        requests_reset_us: int = 0,
+        requests_reset_ms: int = 0,
         tokens_limit: int | None = None,
         tokens_left: int = 0,
-        tokens_reset_us: int = 0,
+        tokens_reset_ms: int = 0,
     ) -> None:
         self.requests_limit = requests_limit
         self.requests_left = requests_left
-        self.requests_reset_us = requests_reset_us
+        self.requests_reset_ms = requests_reset_ms
         self.tokens_limit = tokens_limit
         self.tokens_left = tokens_left
-        self.tokens_reset_us = tokens_reset_us
+        self.tokens_reset_ms = tokens_reset_ms
 
 
 class Refusal:
-    """Not admitted. ``wait_us`` is exact: the same demand fits then if nothing else comes; None: it never fits.
-    For concurrency the wait is a guess, since nobody knows when a running request ends."""
+    """Not admitted. ``wait_ms`` is exact: the same demand fits then if nothing else comes; None: it never fits.
+    For concurrency the wait is a guess, since nobody knows when a running request ends. ``of_key``: the limit is one of
+    the key, not of the tenant."""
 
-    __slots__ = ("dimension", "limit", "requested", "standing", "wait_us")
+    __slots__ = ("dimension", "limit", "of_key", "requested", "standing", "wait_ms")
 
     def __init__(
-        self, dimension: Dimension, limit: int, requested: int, wait_us: int | None, standing: Standing
+        self,
+        dimension: Dimension,
+        limit: int,
+        requested: int,
+        wait_ms: int | None,
+        standing: Standing,
+        of_key: bool = False,
     ) -> None:
         self.dimension = dimension
         self.limit = limit
         self.requested = requested
-        self.wait_us = wait_us
+        self.wait_ms = wait_ms
         self.standing = standing
+        self.of_key = of_key
 
 
 class Reservation:
-    """Admitted: what was taken, to be settled exactly once. ``tokens_taken`` is 0 where there was no token limit.
-    ``day`` and ``month`` are the budget windows it was taken from (Unix seconds)."""
+    """Admitted: what was taken, to be settled exactly once. The tokens taken are 0 where there was no token limit.
+    ``key_id`` is empty if the key has no limits of its own. ``day`` and ``month`` are the budget windows it was taken
+    from (Unix seconds). ``local``: the shared store knows nothing of it."""
 
-    __slots__ = ("day", "demand", "id", "month", "standing", "tokens_taken")
+    __slots__ = ("day", "demand", "id", "key_id", "key_tokens_taken", "local", "month", "standing", "tokens_taken")
 
     def __init__(
         self,
@@ -98,6 +116,9 @@ class Reservation:
         day: int,
         month: int,
         standing: Standing,
+        key_id: str = "",
+        key_tokens_taken: int = 0,
+        local: bool = False,
     ) -> None:
         self.id = id
         self.demand = demand
@@ -105,36 +126,38 @@ class Reservation:
         self.day = day
         self.month = month
         self.standing = standing
+        self.key_id = key_id
+        self.key_tokens_taken = key_tokens_taken
+        self.local = local
 
 
 class State:
-    """What a store keeps per tenant. Levels are in bucket units and may be negative (debt)."""
+    """What a store keeps per scope. Levels are in bucket units and may be negative (debt)."""
 
     __slots__ = (
+        "bounds",
         "day",
-        "day_ends_us",
+        "day_ends_ms",
         "day_spent",
         "in_flight",
         "month",
         "month_spent",
         "requests",
-        "requests_limit",
         "tokens",
-        "tokens_limit",
-        "updated_us",
+        "updated_ms",
     )
 
     def __init__(self) -> None:
-        self.requests_limit = 0
+        #: What it was held to when it was last advanced.
+        self.bounds = Bounds()
         self.requests = 0
-        self.tokens_limit = 0
         self.tokens = 0
-        self.updated_us = 0
+        self.updated_ms = 0
         self.in_flight = 0
         #: Both kinds of windows are counted, whatever the budget is: a budget that changes its window loses nothing.
-        #: Beginnings in Unix seconds, the day's end in Unix microseconds.
+        #: Beginnings in Unix seconds, the day's end in Unix milliseconds.
         self.day = 0
-        self.day_ends_us = 0
+        self.day_ends_ms = 0
         self.day_spent = 0
         self.month = 0
         self.month_spent = 0
@@ -145,12 +168,12 @@ class State:
 
 
 #: How long to stay away when all slots are taken: about one short answer.
-CONCURRENCY_WAIT_US = _SECOND
+CONCURRENCY_WAIT_MS = 1000
 
 
-def window_start(window: Window, wall_us: int) -> int:
-    """Unix seconds at which the budget window that holds ``wall_us`` began (UTC)."""
-    seconds = wall_us // _SECOND
+def window_start(window: Window, wall_ms: int) -> int:
+    """Unix seconds at which the budget window that holds ``wall_ms`` began (UTC)."""
+    seconds = wall_ms // 1000
     if window is Window.DAY:
         return seconds - seconds % 86400
     now = datetime.fromtimestamp(seconds, UTC)
@@ -166,89 +189,129 @@ def window_end(window: Window, start: int) -> int:
     return int((following - _EPOCH).total_seconds())
 
 
-def advance(state: State, limits: Limits, now_us: int, wall_us: int) -> None:
+def advance(state: State, held: Bounds, now_ms: int, wall_ms: int) -> None:
     """Refill for the time that passed and open new budget windows if the calendar says so.
 
     A clock that steps back refills nothing and closes no window. A changed limit keeps what was already used: a raised
     one adds the difference, a lowered one takes it away; the time before the change refills at the old rate.
     """
-    elapsed = now_us - state.updated_us
-    if elapsed > 0:
-        state.updated_us = now_us
-    else:
+    elapsed = now_ms - state.updated_ms
+    if elapsed > 0 or elapsed < -MOST_WAITED_FOR:
+        state.updated_ms = now_ms
+    if elapsed < 0:
         elapsed = 0
-    requests, tokens = limits.requests_per_minute or 0, limits.tokens_per_minute or 0
-    if requests or state.requests_limit:
-        state.requests = _refilled(state.requests, state.requests_limit, requests, elapsed)
-        state.requests_limit = requests
-    if tokens or state.tokens_limit:
-        state.tokens = _refilled(state.tokens, state.tokens_limit, tokens, elapsed)
-        state.tokens_limit = tokens
-    if wall_us >= state.day_ends_us:
-        _open_windows(state, wall_us)
+    old = state.bounds
+    if held.requests or old.requests:
+        state.requests = _refilled(state.requests, old.requests, held.requests, elapsed)
+    if held.tokens or old.tokens:
+        state.tokens = _refilled(state.tokens, old.tokens, held.tokens, elapsed)
+    state.bounds = held
+    if wall_ms >= state.day_ends_ms:
+        _open_windows(state, wall_ms)
 
 
-def _open_windows(state: State, wall_us: int) -> None:
-    state.day, state.day_spent = window_start(Window.DAY, wall_us), 0
-    state.day_ends_us = window_end(Window.DAY, state.day) * _SECOND
-    month = window_start(Window.MONTH, wall_us)
+def _open_windows(state: State, wall_ms: int) -> None:
+    state.day, state.day_spent = window_start(Window.DAY, wall_ms), 0
+    state.day_ends_ms = window_end(Window.DAY, state.day) * 1000
+    month = window_start(Window.MONTH, wall_ms)
     if month > state.month:
         state.month, state.month_spent = month, 0
 
 
-def _refilled(level: int, old_limit: int, limit: int, elapsed_us: int) -> int:
-    level = min(old_limit * SCALE, level + old_limit * elapsed_us)
-    return level if limit == old_limit else level + (limit - old_limit) * SCALE
+def _refilled(level: int, old_limit: int, limit: int, elapsed_ms: int) -> int:
+    level = min(old_limit * SCALE, level + old_limit * elapsed_ms)
+    return level if limit == old_limit else max(DEEPEST, level + (limit - old_limit) * SCALE)
 
 
 def reserve(
-    state: State, limits: Limits, budget: Budget | None, demand: Demand, reservation_id: str, wall_us: int
+    tenant: State, key: State | None, demand: Demand, reservation_id: str, wall_ms: int, key_id: str = ""
 ) -> Reservation | Refusal:
-    """Take one request, its tokens, one slot and its money: all of them, or none and say why.
+    """Take one request, its tokens, one slot and its money: all of them of tenant and key, or none and say why.
 
-    Call :func:`advance` first. Of several dimensions that refuse, the one with the longest wait is named.
+    Call :func:`advance` first, for both.
     """
-    refused: tuple[Dimension, int, int, int | None] | None = None
-    if state.requests_limit and state.requests < SCALE:
-        refused = (Dimension.REQUESTS, state.requests_limit, 1, -(-(SCALE - state.requests) // state.requests_limit))
-    if state.tokens_limit and state.tokens < demand.tokens * SCALE:
-        fits = demand.tokens <= state.tokens_limit
-        wait = -(-(demand.tokens * SCALE - state.tokens) // state.tokens_limit) if fits else None
-        refused = _longer(refused, (Dimension.TOKENS, state.tokens_limit, demand.tokens, wait))
-    if limits.concurrent_requests is not None and state.in_flight >= limits.concurrent_requests:
-        slot = (Dimension.CONCURRENCY, limits.concurrent_requests, 1, CONCURRENCY_WAIT_US)
-        refused = _longer(refused, slot)
-    if (
-        budget is not None
-        and budget.on_exceeded is OnExceeded.REFUSE
-        and state.spent(budget.window) + demand.nano_usd > budget.amount_nano_usd
-    ):
-        fits = demand.nano_usd <= budget.amount_nano_usd
-        begun = state.day if budget.window is Window.DAY else state.month
-        until = window_end(budget.window, begun) * _SECOND - wall_us if fits else None
-        refused = (Dimension.BUDGET, budget.amount_nano_usd, demand.nano_usd, until)
+    refused = refusal(tenant, key, demand, wall_ms)
     if refused is not None:
-        return Refusal(*refused, standing(state))
-    if state.requests_limit:
+        return refused
+    _take(tenant, demand)
+    if key is not None:
+        _take(key, demand)
+    return Reservation(
+        reservation_id,
+        demand,
+        demand.tokens if tenant.bounds.tokens else 0,
+        tenant.day,
+        tenant.month,
+        standing(tenant, key),
+        "" if key is None else key_id,
+        demand.tokens if key is not None and key.bounds.tokens else 0,
+    )
+
+
+def _take(state: State, demand: Demand) -> None:
+    if state.bounds.requests:
         state.requests -= SCALE
-    if state.tokens_limit:
+    if state.bounds.tokens:
         state.tokens -= demand.tokens * SCALE
     state.in_flight += 1
-    state.day_spent += demand.nano_usd
-    state.month_spent += demand.nano_usd
-    taken = demand.tokens if state.tokens_limit else 0
-    return Reservation(reservation_id, demand, taken, state.day, state.month, standing(state))
+    state.day_spent = min(MOST_MONEY, state.day_spent + demand.nano_usd)
+    state.month_spent = min(MOST_MONEY, state.month_spent + demand.nano_usd)
+
+
+def refusal(tenant: State, key: State | None, demand: Demand, wall_ms: int) -> Refusal | None:
+    """Why this demand cannot be met now; None if it can. Of several dimensions that refuse, a budget is named before
+    all others, else the one with the longest wait."""
+    found = _refusal(tenant, demand, wall_ms, None, of_key=False)
+    if key is not None:
+        found = _refusal(key, demand, wall_ms, found, of_key=True)
+    if found is not None:
+        found.standing = standing(tenant, key)
+    return found
+
+
+def _refusal(state: State, demand: Demand, wall_ms: int, found: Refusal | None, *, of_key: bool) -> Refusal | None:
+    held = state.bounds
+    if held.requests and state.requests < SCALE:
+        wait = -(-(SCALE - state.requests) // held.requests)
+        found = _longer(found, Dimension.REQUESTS, held.requests, 1, wait, of_key)
+    if held.tokens and state.tokens < demand.tokens * SCALE:
+        lacking = demand.tokens * SCALE - state.tokens
+        never = demand.tokens > held.tokens
+        found = _longer(
+            found, Dimension.TOKENS, held.tokens, demand.tokens, None if never else -(-lacking // held.tokens), of_key
+        )
+    if held.slots and state.in_flight >= held.slots:
+        found = _longer(found, Dimension.CONCURRENCY, held.slots, 1, CONCURRENCY_WAIT_MS, of_key)
+    if held.budget != NO_BUDGET and held.refuses:
+        window = Window.DAY if held.daily else Window.MONTH
+        if state.spent(window) + demand.nano_usd > held.budget:
+            begun = state.day if held.daily else state.month
+            never = demand.nano_usd > held.budget
+            until = None if never else window_end(window, begun) * 1000 - wall_ms
+            found = _longer(found, Dimension.BUDGET, held.budget, demand.nano_usd, until, of_key)
+    return found
 
 
 def _longer(
-    first: tuple[Dimension, int, int, int | None] | None, second: tuple[Dimension, int, int, int | None]
-) -> tuple[Dimension, int, int, int | None]:
-    if first is None or second[3] is None:
-        return second
-    return first if first[3] is None or first[3] >= second[3] else second
+    found: Refusal | None, dimension: Dimension, limit: int, requested: int, wait_ms: int | None, of_key: bool
+) -> Refusal:
+    """The one of two that says more: a budget, then what never fits, then the longer wait."""
+    if found is not None:
+        first, second = found.dimension is Dimension.BUDGET, dimension is Dimension.BUDGET
+        if first and not second:
+            return found
+        if first == second:
+            before = found.wait_ms
+            if before is None and wait_ms is not None:
+                return found
+            if before is not None and wait_ms is not None and before >= wait_ms:
+                return found
+    return Refusal(dimension, limit, requested, wait_ms, _NOWHERE, of_key)
 
 
-def settle(state: State, reservation: Reservation, tokens: int, nano_usd: int, *, exact: bool) -> None:
+def settle(
+    tenant: State, key: State | None, reservation: Reservation, tokens: int, nano_usd: int, *, exact: bool
+) -> None:
     """Replace what was reserved by what was used, and free the slot.
 
     More tokens than reserved become debt, always. Fewer are given back only if ``exact``: an unknown rest counts as
@@ -256,25 +319,42 @@ def settle(state: State, reservation: Reservation, tokens: int, nano_usd: int, *
     windows that it was reserved in; what a later window began with stays its own.
     Needs no clock: the time since the last reserve is refilled by the next one.
     """
+    _settle(tenant, reservation, reservation.tokens_taken, tokens, nano_usd, exact)
+    if key is not None:
+        _settle(key, reservation, reservation.key_tokens_taken, tokens, nano_usd, exact)
+
+
+def _settle(state: State, reservation: Reservation, taken: int, tokens: int, nano_usd: int, exact: bool) -> None:
     state.in_flight = max(0, state.in_flight - 1)
-    extra_tokens = tokens - reservation.tokens_taken
-    if state.tokens_limit and reservation.tokens_taken and (extra_tokens > 0 or exact):
-        state.tokens = min(state.tokens_limit * SCALE, state.tokens - extra_tokens * SCALE)
-    extra_money = nano_usd - reservation.demand.nano_usd
+    limit = state.bounds.tokens
+    extra_tokens = min(tokens, MOST_TOKENS) - taken
+    if limit and taken and (extra_tokens > 0 or exact):
+        state.tokens = max(DEEPEST, min(limit * SCALE, state.tokens - extra_tokens * SCALE))
+    extra_money = min(nano_usd, MOST_MONEY) - reservation.demand.nano_usd
     if reservation.day == state.day:
-        state.day_spent += extra_money
+        state.day_spent = min(MOST_MONEY, state.day_spent + extra_money)
     if reservation.month == state.month:
-        state.month_spent += extra_money
+        state.month_spent = min(MOST_MONEY, state.month_spent + extra_money)
 
 
-def standing(state: State) -> Standing:
-    """The figures of the ``x-ratelimit-*`` headers for the state as it is."""
-    requests, tokens = state.requests_limit, state.tokens_limit
+def standing(tenant: State, key: State | None) -> Standing:
+    """The figures of the ``x-ratelimit-*`` headers for the states as they are."""
+    of_requests = of_tokens = tenant
+    if key is not None:
+        held, own = key.bounds, tenant.bounds
+        if held.requests and (not own.requests or key.requests < tenant.requests):
+            of_requests = key
+        if held.tokens and (not own.tokens or key.tokens < tenant.tokens):
+            of_tokens = key
+    requests, tokens = of_requests.bounds.requests, of_tokens.bounds.tokens
     return Standing(
         requests or None,
-        max(0, state.requests) // SCALE if requests else 0,
-        -(-(requests * SCALE - state.requests) // requests) if requests else 0,
+        max(0, of_requests.requests) // SCALE if requests else 0,
+        -(-(requests * SCALE - of_requests.requests) // requests) if requests else 0,
         tokens or None,
-        max(0, state.tokens) // SCALE if tokens else 0,
-        -(-(tokens * SCALE - state.tokens) // tokens) if tokens else 0,
+        max(0, of_tokens.tokens) // SCALE if tokens else 0,
+        -(-(tokens * SCALE - of_tokens.tokens) // tokens) if tokens else 0,
     )
+
+
+_NOWHERE = Standing()

@@ -1,14 +1,28 @@
 """What every store of limits can do.
 
 ``reserve`` answers through a callback and not by ``await``: the memory store answers before it returns, and a store
-across the network may gather the reserves of one loop iteration into one round trip, without a task per request.
+across the network gathers what one loop iteration brings into one round trip, without a task per request.
 """
 
+import enum
 from collections.abc import Callable
 from typing import Protocol
 
 from tenantry_service.limits.buckets import Demand, Refusal, Reservation
 from tenantry_service.policy import Policy
+
+
+class Mode(enum.StrEnum):
+    """Where limits are counted at the moment."""
+
+    #: In this process alone, as asked.
+    MEMORY = "memory"
+    #: In Redis, for all replicas together.
+    SHARED = "shared"
+    #: Redis does not answer: requests are refused,
+    REFUSING = "refusing"
+    #: or held to this replica's share.
+    LOCAL_SHARE = "local_share"
 
 
 class Unknown:
@@ -26,11 +40,34 @@ Decision = Reservation | Refusal | Unknown
 class Limiter(Protocol):
     """Admission for all tenants of this process."""
 
-    def reserve(self, policy: Policy, reservation_id: str, demand: Demand, done: Callable[[Decision], None]) -> None:
+    @property
+    def accepting(self) -> bool:
+        """False while settlements cannot be handed on and there is no room to keep more of them."""
+
+    @property
+    def records(self) -> bool:
+        """Whether usage events travel with the settlements: then each reservation needs a note and each settlement its
+        event (both a usage event's JSON), and no other ledger is to be written."""
+
+    def mode(self, policy: Policy) -> Mode:
+        """How this tenant's limits are counted now."""
+
+    def reserve(
+        self,
+        policy: Policy,
+        key_id: str,
+        reservation_id: str,
+        demand: Demand,
+        note: bytes,
+        done: Callable[[Decision], None],
+    ) -> None:
         """Decide, and call ``done`` exactly once, at once or later, on the event loop's thread.
 
-        A caller that has gone away meanwhile still gets its answer, and settles what was granted.
+        A caller that has gone away meanwhile still gets its answer, and settles what was granted. ``note`` is what is
+        billed if this process dies before it settles.
         """
 
-    def settle(self, policy: Policy, reservation: Reservation, tokens: int, nano_usd: int, *, exact: bool) -> None:
+    def settle(
+        self, policy: Policy, reservation: Reservation, tokens: int, nano_usd: int, *, exact: bool, event: bytes
+    ) -> None:
         """Correct a reservation to what was used. Called exactly once for each one granted."""

@@ -4,14 +4,15 @@ import time
 from collections.abc import Callable
 
 from tenantry_service.limits import buckets
+from tenantry_service.limits.bounds import Bounds, Held
 from tenantry_service.limits.buckets import Demand, Reservation, State
-from tenantry_service.limits.limiter import Decision
+from tenantry_service.limits.limiter import Decision, Mode
 from tenantry_service.policy import Policy
 
 
 class MemoryLimiter:
-    """See :class:`tenantry_service.limits.limiter.Limiter`. State lives per tenant *name*, so that a new policy or a
-    new key keeps what was used. A slot needs no lease here: its owner and this store die together."""
+    """See :class:`tenantry_service.limits.limiter.Limiter`. State lives per tenant *name* and key *id*, so that a new
+    policy or a new secret keeps what was used. A slot needs no lease here: its owner and this store die together."""
 
     def __init__(
         self,
@@ -22,36 +23,76 @@ class MemoryLimiter:
         self._wall_ns = wall_ns
         self._tenants: dict[str, _Tenant] = {}
 
-    def reserve(self, policy: Policy, reservation_id: str, demand: Demand, done: Callable[[Decision], None]) -> None:
+    @property
+    def accepting(self) -> bool:
+        """There is nothing that could be full."""
+        return True
+
+    @property
+    def records(self) -> bool:
+        """Events go to a ledger of their own."""
+        return False
+
+    def mode(self, policy: Policy) -> Mode:
+        """Always the same."""
+        return Mode.MEMORY
+
+    def reserve(
+        self,
+        policy: Policy,
+        key_id: str,
+        reservation_id: str,
+        demand: Demand,
+        note: bytes,
+        done: Callable[[Decision], None],
+    ) -> None:
         """Decide at once: ``done`` is called before this returns."""
         tenant = self._tenants.get(policy.tenant)
         if tenant is None:
             tenant = self._tenants[policy.tenant] = _Tenant(policy)
-        elif policy is not tenant.policy and (
-            policy.generation > tenant.policy.generation or policy.revision != tenant.policy.revision
-        ):
+        elif policy is not tenant.held.policy:
             tenant.take_over(policy)
-        state, limits = tenant.state, tenant.policy.limits
-        wall_us = self._wall_ns() // 1000
-        buckets.advance(state, limits, self._monotonic_ns() // 1000, wall_us)
-        done(buckets.reserve(state, limits, tenant.policy.budget, demand, reservation_id, wall_us))
+        now_ms, wall_ms = self._monotonic_ns() // 1_000_000, self._wall_ns() // 1_000_000
+        state, held = tenant.state, tenant.held
+        buckets.advance(state, held.tenant, now_ms, wall_ms)
+        bounds = held.keys.get(key_id) if held.keys else None
+        if bounds is None:
+            done(buckets.reserve(state, None, demand, reservation_id, wall_ms))
+            return
+        key = tenant.key(key_id, bounds)
+        buckets.advance(key, bounds, now_ms, wall_ms)
+        done(buckets.reserve(state, key, demand, reservation_id, wall_ms, key_id))
 
-    def settle(self, policy: Policy, reservation: Reservation, tokens: int, nano_usd: int, *, exact: bool) -> None:
+    def settle(
+        self, policy: Policy, reservation: Reservation, tokens: int, nano_usd: int, *, exact: bool, event: bytes
+    ) -> None:
         """Correct a reservation to what was used."""
-        buckets.settle(self._tenants[policy.tenant].state, reservation, tokens, nano_usd, exact=exact)
+        tenant = self._tenants[policy.tenant]
+        key = tenant.keys[reservation.key_id] if reservation.key_id else None
+        buckets.settle(tenant.state, key, reservation, tokens, nano_usd, exact=exact)
 
 
 class _Tenant:
     """A tenant's state, and the newest policy that any of its requests came with: one that began under an older policy
     is held to the newer limits, and does not bring the older ones back."""
 
-    __slots__ = ("policy", "state")
+    __slots__ = ("held", "keys", "state")
 
     def __init__(self, policy: Policy) -> None:
-        self.policy = policy
+        self.held = Held(policy)
         self.state = State()
+        self.keys: dict[str, State] = {}
 
     def take_over(self, policy: Policy) -> None:
         """Keep the newer of the two. A policy of the same generation but another content is the newer one."""
-        if policy.generation >= self.policy.generation:
-            self.policy = policy
+        known = self.held.policy
+        newer = policy.generation > known.generation
+        if newer or (policy.generation == known.generation and policy.revision != known.revision):
+            self.held = Held(policy)
+
+    def key(self, key_id: str, bounds: Bounds) -> State:
+        """The state of a key with limits of its own."""
+        found = self.keys.get(key_id)
+        if found is None:
+            found = self.keys[key_id] = State()
+        return found

@@ -119,7 +119,7 @@ class Call:
         try:
             self._run(
                 exchange.on_request(
-                    head, time.time(), body, complete, engine.draining, ledger_full=not engine.ledger.accepting
+                    head, time.time(), body, complete, engine.draining, ledger_full=not engine.accepting
                 )
             )
         except Exception:  # noqa: BLE001 - see _failed
@@ -291,7 +291,7 @@ class Call:
         if isinstance(command, ToClient):
             self._client.send(command.head, command.data, last=command.last)
         elif isinstance(command, Reserve):
-            self._engine.limiter.reserve(command.policy, self._exchange.request_id, command.demand, self._reserved)
+            self._engine.reserve(self._exchange, command, self._reserved)
         elif isinstance(command, OpenUpstream):
             pending = self._engine.upstreams.send(command.endpoint, command.request, self, complete=command.complete)
             if pending is not None:

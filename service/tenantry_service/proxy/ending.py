@@ -202,6 +202,6 @@ class Ending:
 def limit_error(refusal: Refusal) -> ApiError:
     """What a refusal of the limiter is to the caller."""
     if refusal.dimension is Dimension.BUDGET:
-        return errors.BUDGET_EXHAUSTED
-    wait_ms = None if refusal.wait_us is None else max(1, -(-refusal.wait_us // 1000))
-    return errors.rate_limited(refusal.dimension.value, refusal.limit, refusal.requested, wait_ms)
+        return errors.KEY_BUDGET_EXHAUSTED if refusal.of_key else errors.BUDGET_EXHAUSTED
+    dimension = f"{refusal.dimension.value} of this API key" if refusal.of_key else refusal.dimension.value
+    return errors.rate_limited(dimension, refusal.limit, refusal.requested, refusal.wait_ms)

@@ -4,17 +4,19 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
 
 from tenantry_service import pricing
 from tenantry_service.errors import ErrorType
-from tenantry_service.ledger.event import Ledger, UsageEvent
-from tenantry_service.limits.limiter import Limiter
+from tenantry_service.ledger.event import LOST, Ledger, UsageEvent
+from tenantry_service.limits.limiter import Decision, Limiter
 from tenantry_service.proxy.asked import Asked
-from tenantry_service.proxy.messages import Settle, Timer
+from tenantry_service.proxy.messages import Reserve, Settle, Timer
 from tenantry_service.proxy.pool import IDLE_SECONDS, Upstreams
 from tenantry_service.proxy.snapshot import Snapshot
 from tenantry_service.telemetry import PolicyInfo, Telemetry
@@ -42,6 +44,8 @@ TIMEOUTS: Mapping[Timer, float] = MappingProxyType(
 MAX_HELD_BYTES = 200 * 1024 * 1024
 
 log = logging.getLogger(__name__)
+
+_encoder: Final = msgspec.json.Encoder()
 
 
 class Swept(Protocol):
@@ -90,14 +94,16 @@ class Engine:
     def __init__(
         self,
         limiter: Limiter,
-        ledger: Ledger,
+        ledger: Ledger | None,
         telemetry: Telemetry,
         upstreams: Upstreams,
         timeouts: Mapping[Timer, float] = TIMEOUTS,
     ) -> None:
         self.snapshot = Snapshot()
         self.limiter = limiter
+        #: None where the limiter records what is used (see ``Limiter.records``).
         self.ledger = ledger
+        self._limiter_records = limiter.records
         self.telemetry = telemetry
         self.upstreams = upstreams
         self.seconds = {**TIMEOUTS, **timeouts}
@@ -131,7 +137,7 @@ class Engine:
             reasons.append("no policy is loaded")
         if self.draining:
             reasons.append("draining")
-        if not self.ledger.accepting:
+        if not self.accepting:
             reasons.append("the ledger cannot take more events")
         return reasons
 
@@ -141,6 +147,12 @@ class Engine:
         streams = sum([connection.streaming() for connection in self.connections]) if requests else 0
         idle = 0.0 if requests else max(0.0, asyncio.get_running_loop().time() - self.last_served)
         return Load(requests, streams, self.draining, idle)
+
+    @property
+    def accepting(self) -> bool:
+        """Whether usage can be recorded. If not, no new request may be admitted, because it could not be billed."""
+        ledger = self.ledger
+        return self.limiter.accepting and (ledger is None or ledger.accepting)
 
     def new_id(self) -> str:
         """A request id, unique in the world."""
@@ -177,13 +189,30 @@ class Engine:
             for connection in list(self.connections):
                 connection.drain_deadline()
 
+    def reserve(self, exchange: Ended, command: Reserve, done: Callable[[Decision], None]) -> None:
+        """Carry out a Reserve."""
+        asked = exchange.asked
+        assert asked.caller is not None
+        request_id, demand = exchange.request_id, command.demand
+        note = b""
+        if self._limiter_records:
+            note = _encoder.encode(_lost_event(request_id, asked, command, time.time_ns() // 1_000_000))
+        self.limiter.reserve(command.policy, asked.caller.key.id, request_id, demand, note, done)
+
     def settle(self, exchange: Ended, settle: Settle, seconds: float) -> None:
         """Carry out a Settle: correct the limits, write the ledger. ``seconds``: how long the request took."""
         usage = settle.usage
+        event = _usage_event(exchange, settle, time.time_ns() // 1_000_000, round(seconds * 1000))
         self.limiter.settle(
-            settle.policy, settle.reservation, usage.input + usage.output, settle.nano_usd, exact=settle.exact
+            settle.policy,
+            settle.reservation,
+            usage.input + usage.output,
+            settle.nano_usd,
+            exact=settle.exact,
+            event=_encoder.encode(event) if self._limiter_records else b"",
         )
-        self.ledger.append(_usage_event(exchange, settle, time.time_ns() // 1_000_000, round(seconds * 1000)))
+        if self.ledger is not None:
+            self.ledger.append(event)
 
     def ended(
         self,
@@ -253,4 +282,36 @@ def _usage_event(exchange: Ended, settle: Settle, at_ms: int, duration_ms: int) 
         pricing.VERSION,
         settle.policy.revision,
         None if settle.raw_usage is None else settle.raw_usage.decode("utf-8", "replace"),
+    )
+
+
+def _lost_event(request_id: str, asked: Asked, reserve: Reserve, at_ms: int) -> UsageEvent:
+    """The row of a request whose process dies before it ends: what was reserved for it."""
+    caller, target, route, endpoint, estimate = asked.caller, asked.target, asked.route, asked.endpoint, asked.estimate
+    assert caller is not None
+    assert target is not None
+    assert route is not None
+    assert estimate is not None
+    return UsageEvent(
+        request_id,
+        reserve.policy.tenant,
+        caller.key.id,
+        at_ms,
+        0,
+        route.template,
+        target.requested,
+        target.served,
+        "" if endpoint is None else endpoint.name,
+        0,
+        LOST,
+        False,
+        estimate.input_tokens,
+        0,
+        estimate.output_tokens,
+        0,
+        reserve.demand.nano_usd,
+        True,
+        pricing.VERSION,
+        reserve.policy.revision,
+        None,
     )

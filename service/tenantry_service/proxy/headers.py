@@ -173,17 +173,16 @@ def rate_limit_lines(standing: Standing) -> bytes:
         out = (
             b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
             b"x-ratelimit-reset-requests: %b\r\n"
-        ) % (standing.requests_limit, standing.requests_left, duration(standing.requests_reset_us))
+        ) % (standing.requests_limit, standing.requests_left, duration(standing.requests_reset_ms))
     if standing.tokens_limit is not None:
         out += (
             b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\nx-ratelimit-reset-tokens: %b\r\n"
-        ) % (standing.tokens_limit, standing.tokens_left, duration(standing.tokens_reset_us))
+        ) % (standing.tokens_limit, standing.tokens_left, duration(standing.tokens_reset_ms))
     return out
 
 
-def duration(microseconds: int) -> bytes:
-    """A duration as OpenAI writes it (``12ms``, ``1.5s``, ``6m0s``), rounded up to a millisecond."""
-    ms = -(-microseconds // 1000)
+def duration(ms: int) -> bytes:
+    """Milliseconds as OpenAI writes a duration (``12ms``, ``1.5s``, ``6m0s``)."""
     if ms < 1000:
         return b"%dms" % ms
     minutes, rest = divmod(ms, 60_000)

@@ -166,9 +166,7 @@ class Socket(asyncio.Protocol):
         self._deadline = self._loop.time() + HANDSHAKE_SECONDS
         engine = self._engine
         self._run(
-            self.session.on_request(
-                head, time.time(), draining=engine.draining, ledger_full=not engine.ledger.accepting
-            )
+            self.session.on_request(head, time.time(), draining=engine.draining, ledger_full=not engine.accepting)
         )
 
     # From the engine and the server.
@@ -309,7 +307,7 @@ class Socket(asyncio.Protocol):
             if self._upstream is not None:
                 self._upstream.transport.write(command.data)
         elif isinstance(command, Reserve):
-            self._engine.limiter.reserve(command.policy, self.session.request_id, command.demand, self._reserved)
+            self._engine.reserve(self.session, command, self._reserved)
         elif isinstance(command, Settle):
             self._engine.settle(self.session, command, time.perf_counter() - self._started)
             self._engine.count(self.session.asked, command)

@@ -7,21 +7,34 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec import structs
 from tenantry_service.limits import buckets
+from tenantry_service.limits.bounds import bounds
 from tenantry_service.limits.buckets import SCALE, Demand, Dimension, Refusal, Reservation, State
 from tenantry_service.limits.memory import MemoryLimiter
-from tenantry_service.policy import Budget, Limits, OnExceeded, Window
+from tenantry_service.policy import Budget, Key, KeyLimits, Limits, OnExceeded, Policy, Window
 
 from tests.unit.service.playbook import policy
 
-MINUTE = 60_000_000
-START = 1_700_000_000_000_000
+MINUTE = 60_000
+START = 1_700_000_000_000
 
 #: What a state is made of, compiled or not.
 FIELDS = [name for name in dir(State()) if not name.startswith("_") and name != "spent"]
 
 
-def dump(state: State) -> tuple[int, ...]:
-    return tuple(getattr(state, name) for name in FIELDS)
+def dump(state: State) -> tuple[object, ...]:
+    return tuple(getattr(state, name) for name in FIELDS if name != "bounds")
+
+
+def advance(state: State, limits: Limits, now: int, budget: Budget | None = None) -> None:
+    buckets.advance(state, bounds(limits, budget), now, now)
+
+
+def reserve(state: State, demand: Demand, now: int = START) -> Reservation | Refusal:
+    return buckets.reserve(state, None, demand, "r", now)
+
+
+def settle(state: State, reservation: Reservation, tokens: int, nano_usd: int, *, exact: bool) -> None:
+    buckets.settle(state, None, reservation, tokens, nano_usd, exact=exact)
 
 
 DAY = 24 * 60 * MINUTE
@@ -46,8 +59,7 @@ class Machine(RuleBasedStateMachine):
         self.advance()
 
     def advance(self) -> None:
-        now = START + self.elapsed
-        buckets.advance(self.state, self.limits, now, now)
+        advance(self.state, self.limits, START + self.elapsed, self.budget)
 
     @rule(us=st.integers(1, 3 * MINUTE) | st.integers(1, 40 * DAY))
     def wait(self, us: int) -> None:
@@ -69,16 +81,15 @@ class Machine(RuleBasedStateMachine):
     @rule(window=st.none() | st.sampled_from(Window))
     def change_the_budget(self, window: Window | None) -> None:
         self.budget = None if window is None else Budget(amount_nano_usd=1000, window=window)
+        self.advance()
 
     @rule(tokens=st.integers(0, 120), money=st.integers(0, 400))
     def reserve(self, tokens: int, money: int) -> None:
         before = dump(self.state)
-        decision = buckets.reserve(
-            self.state, self.limits, self.budget, Demand(tokens, money), "r", START + self.elapsed
-        )
+        decision = reserve(self.state, Demand(tokens, money), START + self.elapsed)
         if isinstance(decision, Refusal):
             assert dump(self.state) == before, "a refusal consumes nothing"
-            assert decision.wait_us is None or decision.wait_us > 0
+            assert decision.wait_ms is None or decision.wait_ms > 0
             return
         self.open.append(decision)
         self.admitted += 1
@@ -97,7 +108,7 @@ class Machine(RuleBasedStateMachine):
             return
         reservation = self.open.pop(0)
         spent = min(spent, reservation.demand.nano_usd)
-        buckets.settle(self.state, reservation, used, spent, exact=exact)
+        settle(self.state, reservation, used, spent, exact=exact)
         difference = used - reservation.tokens_taken
         if reservation.tokens_taken:
             self.tokens_used += difference if exact else max(0, difference)
@@ -139,50 +150,51 @@ limits_strategy = st.builds(
 
 
 @given(limits_strategy, st.lists(st.integers(0, 5000), min_size=1, max_size=60))
-def test_the_wait_is_exact_to_the_microsecond(limits: Limits, demands: list[int]) -> None:
+def test_the_wait_is_exact_to_the_millisecond(limits: Limits, demands: list[int]) -> None:
     state, now = State(), START
     for tokens in demands:
-        buckets.advance(state, limits, now, now)
-        decision = buckets.reserve(state, limits, None, Demand(tokens), "r", now)
+        advance(state, limits, now)
+        decision = reserve(state, Demand(tokens), now)
         if not isinstance(decision, Refusal) or decision.dimension is Dimension.CONCURRENCY:
             continue
-        if decision.wait_us is None:
+        if decision.wait_ms is None:
             assert limits.tokens_per_minute is not None
             assert tokens > limits.tokens_per_minute
             continue
-        for wait, admitted in ((decision.wait_us - 1, False), (decision.wait_us, True)):
+        for wait, admitted in ((decision.wait_ms - 1, False), (decision.wait_ms, True)):
             later = State()
             for name in FIELDS:
                 setattr(later, name, getattr(state, name))
             later.in_flight = 0
-            buckets.advance(later, limits, now + wait, now + wait)
-            again = buckets.reserve(later, limits, None, Demand(tokens), "r", now + wait)
+            advance(later, limits, now + wait)
+            again = reserve(later, Demand(tokens), now + wait)
             assert isinstance(again, Reservation) is admitted
 
 
-@given(st.integers(1, 10_000), st.lists(st.integers(1, 2_000_000), min_size=1, max_size=50))
+@given(st.integers(1, 10_000), st.lists(st.integers(1, 2_000), min_size=1, max_size=50))
 def test_refill_does_not_depend_on_how_often_one_looks(limit: int, steps: list[int]) -> None:
     limits = Limits(requests_per_minute=limit)
     often, once = State(), State()
     for state in (often, once):
-        buckets.advance(state, limits, START, START)
+        advance(state, limits, START)
         state.requests = -5 * SCALE
     now = START
     for step in steps:
         now += step
-        buckets.advance(often, limits, now, now)
-    buckets.advance(once, limits, now, now)
+        advance(often, limits, now)
+    advance(once, limits, now)
     assert often.requests == once.requests
 
 
 def fresh(limits: Limits, now: int = START) -> State:
     state = State()
-    buckets.advance(state, limits, now, now)
+    advance(state, limits, now)
     return state
 
 
 def take(state: State, limits: Limits, demand: Demand, budget: Budget | None = None, now: int = START) -> Reservation:
-    decision = buckets.reserve(state, limits, budget, demand, "r", now)
+    advance(state, limits, now, budget)
+    decision = reserve(state, demand, now)
     assert isinstance(decision, Reservation)
     return decision
 
@@ -190,10 +202,10 @@ def take(state: State, limits: Limits, demand: Demand, budget: Budget | None = N
 def test_using_more_than_reserved_becomes_debt_that_delays_the_next() -> None:
     limits = Limits(tokens_per_minute=60)
     state = fresh(limits)
-    buckets.settle(state, take(state, limits, Demand(10)), 120, 0, exact=False)
-    refusal = buckets.reserve(state, limits, None, Demand(1), "r", START)
+    settle(state, take(state, limits, Demand(10)), 120, 0, exact=False)
+    refusal = reserve(state, Demand(1))
     assert isinstance(refusal, Refusal)
-    assert refusal.wait_us == 61_000_000
+    assert refusal.wait_ms == 61_000
 
 
 def test_only_exact_usage_of_tokens_is_given_back() -> None:
@@ -201,8 +213,8 @@ def test_only_exact_usage_of_tokens_is_given_back() -> None:
     for exact, left in ((True, 99), (False, 50)):
         state = fresh(limits)
         reservation = take(state, limits, Demand(50, 80), budget)
-        buckets.settle(state, reservation, 1, 1, exact=exact)
-        assert buckets.standing(state).tokens_left == left
+        settle(state, reservation, 1, 1, exact=exact)
+        assert buckets.standing(state, None).tokens_left == left
         # Money is what the ledger says.
         assert state.spent(Window.DAY) == 1
 
@@ -211,7 +223,7 @@ def test_a_budget_refuses_what_it_cannot_cover_and_warn_only_counts() -> None:
     budget = Budget(amount_nano_usd=100, window=Window.DAY)
     state = fresh(Limits())
     take(state, Limits(), Demand(0, 100), budget)
-    refusal = buckets.reserve(state, Limits(), budget, Demand(0, 1), "r", START)
+    refusal = reserve(state, Demand(0, 1))
     assert isinstance(refusal, Refusal)
     assert refusal.dimension is Dimension.BUDGET
     warn = Budget(amount_nano_usd=100, window=Window.DAY, on_exceeded=OnExceeded.WARN)
@@ -221,27 +233,27 @@ def test_a_budget_refuses_what_it_cannot_cover_and_warn_only_counts() -> None:
 
 def test_a_budget_begins_anew_with_its_utc_day() -> None:
     budget = Budget(amount_nano_usd=100, window=Window.DAY)
-    evening = int(datetime(2026, 2, 28, 23, 59, 59, tzinfo=UTC).timestamp()) * 1_000_000
+    evening = int(datetime(2026, 2, 28, 23, 59, 59, tzinfo=UTC).timestamp()) * 1000
     state = fresh(Limits(), evening)
     late = take(state, Limits(), Demand(0, 100), budget, evening)
-    refusal = buckets.reserve(state, Limits(), budget, Demand(0, 1), "r", evening)
+    refusal = reserve(state, Demand(0, 1), evening)
     assert isinstance(refusal, Refusal)
-    assert refusal.wait_us == 1_000_000
-    midnight = evening + 1_000_000
-    buckets.advance(state, Limits(), midnight, midnight)
+    assert refusal.wait_ms == 1_000
+    midnight = evening + 1000
+    advance(state, Limits(), midnight)
     assert state.spent(Window.DAY) == 0
     # What was reserved yesterday is settled in yesterday's window.
-    buckets.settle(state, late, 0, 500, exact=True)
+    settle(state, late, 0, 500, exact=True)
     assert state.spent(Window.DAY) == 0
 
 
 @given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)), st.sampled_from(Window))  # noqa: DTZ001
 def test_windows_are_aligned_to_the_utc_calendar_and_follow_each_other(moment: datetime, window: Window) -> None:
-    wall_us = int(moment.replace(tzinfo=UTC).timestamp()) * 1_000_000
-    start = buckets.window_start(window, wall_us)
+    wall_ms = int(moment.replace(tzinfo=UTC).timestamp()) * 1000
+    start = buckets.window_start(window, wall_ms)
     end = buckets.window_end(window, start)
-    assert start <= wall_us // 1_000_000 < end
-    assert buckets.window_start(window, end * 1_000_000) == end
+    assert start <= wall_ms // 1000 < end
+    assert buckets.window_start(window, end * 1000) == end
     begun = datetime.fromtimestamp(start, UTC)
     assert (begun.hour, begun.minute, begun.second) == (0, 0, 0)
     assert window is Window.DAY or begun.day == 1
@@ -252,8 +264,8 @@ def test_a_clock_that_steps_back_gives_nothing() -> None:
     state = fresh(limits)
     take(state, limits, Demand())
     before = state.requests
-    buckets.advance(state, limits, START - MINUTE, START - MINUTE)
-    buckets.advance(state, limits, START, START)
+    advance(state, limits, START - MINUTE)
+    advance(state, limits, START)
     assert state.requests == before
 
 
@@ -261,10 +273,10 @@ def test_a_changed_limit_keeps_what_was_used() -> None:
     state = fresh(Limits(requests_per_minute=10))
     for _ in range(4):
         take(state, Limits(requests_per_minute=10), Demand())
-    buckets.advance(state, Limits(requests_per_minute=20), START, START)
-    assert buckets.standing(state).requests_left == 16
-    buckets.advance(state, Limits(requests_per_minute=5), START, START)
-    assert buckets.standing(state).requests_left == 1
+    advance(state, Limits(requests_per_minute=20), START)
+    assert buckets.standing(state, None).requests_left == 16
+    advance(state, Limits(requests_per_minute=5), START)
+    assert buckets.standing(state, None).requests_left == 1
 
 
 def test_no_limit_at_all_admits_everything() -> None:
@@ -277,19 +289,75 @@ def test_what_was_never_taken_is_not_given_back() -> None:
     limited = Limits(tokens_per_minute=100)
     state = fresh(Limits())
     free = take(state, Limits(), Demand(90))
-    buckets.advance(state, limited, START, START)
+    advance(state, limited, START)
     taken = take(state, limited, Demand(60))
-    buckets.settle(state, free, 0, 0, exact=True)
-    assert buckets.standing(state).tokens_left == 40
-    buckets.settle(state, taken, 60, 0, exact=True)
-    assert buckets.standing(state).tokens_left == 40
+    settle(state, free, 0, 0, exact=True)
+    assert buckets.standing(state, None).tokens_left == 40
+    settle(state, taken, 60, 0, exact=True)
+    assert buckets.standing(state, None).tokens_left == 40
 
 
 def test_a_request_under_an_old_policy_does_not_bring_its_limits_back() -> None:
     old = policy(limits=Limits(requests_per_minute=100))
     new = structs.replace(policy(limits=Limits(requests_per_minute=2)), generation=old.generation + 1)
-    limiter = MemoryLimiter(lambda: START * 1000, lambda: START * 1000)
+    limiter = MemoryLimiter(lambda: START * 1_000_000, lambda: START * 1_000_000)
     decisions: list[object] = []
     for document in (new, old, new, old):
-        limiter.reserve(document, "r", Demand(), decisions.append)
+        limiter.reserve(document, "k", "r", Demand(), b"", decisions.append)
     assert [isinstance(decision, Reservation) for decision in decisions] == [True, True, False, False]
+
+
+def decided(limiter: MemoryLimiter, document: Policy, key_id: str, demand: Demand) -> Reservation | Refusal:
+    decisions: list[object] = []
+    limiter.reserve(document, key_id, "r", demand, b"", decisions.append)
+    (decision,) = decisions
+    assert isinstance(decision, Reservation | Refusal)
+    return decision
+
+
+def test_a_key_is_held_to_its_own_limits_within_those_of_its_tenant() -> None:
+    keys = (
+        Key(id="small", name="small", sha256="0" * 64, limits=KeyLimits(tokens_per_minute=10)),
+        Key(id="large", name="large", sha256="1" * 64),
+    )
+    document = structs.replace(policy(limits=Limits(tokens_per_minute=100)), keys=keys)
+    limiter = MemoryLimiter(lambda: START * 1_000_000, lambda: START * 1_000_000)
+    first = decided(limiter, document, "small", Demand(9))
+    assert isinstance(first, Reservation)
+    assert (first.standing.tokens_limit, first.standing.tokens_left) == (10, 1)
+    refused = decided(limiter, document, "small", Demand(2))
+    assert isinstance(refused, Refusal)
+    assert (refused.of_key, refused.limit, refused.wait_ms) == (True, 10, 6_000)
+    # A refusal takes nothing from the tenant either.
+    assert isinstance(decided(limiter, document, "large", Demand(91)), Reservation)
+    exhausted = decided(limiter, document, "large", Demand(1))
+    assert isinstance(exhausted, Refusal)
+    assert not exhausted.of_key
+    limiter.settle(document, first, 0, 0, exact=True, event=b"")
+    assert isinstance(decided(limiter, document, "small", Demand(9)), Reservation)
+
+
+def test_a_budget_of_a_key_that_is_gone_refuses_that_key_alone() -> None:
+    keys = (
+        Key(id="a", name="a", sha256="0" * 64, budget=Budget(amount_nano_usd=5, window=Window.DAY)),
+        Key(id="b", name="b", sha256="1" * 64),
+    )
+    document = structs.replace(policy(), keys=keys)
+    limiter = MemoryLimiter(lambda: START * 1_000_000, lambda: START * 1_000_000)
+    assert isinstance(decided(limiter, document, "a", Demand(0, 5)), Reservation)
+    refused = decided(limiter, document, "a", Demand(0, 1))
+    assert isinstance(refused, Refusal)
+    assert (refused.of_key, refused.dimension) == (True, Dimension.BUDGET)
+    assert isinstance(decided(limiter, document, "b", Demand(0, 1)), Reservation)
+
+
+def test_a_clock_that_was_wrong_by_hours_does_not_stop_the_refill_for_hours() -> None:
+    limits = Limits(requests_per_minute=60)
+    state = fresh(limits)
+    for _ in range(60):
+        take(state, limits, Demand())
+    yesterday = START - DAY
+    advance(state, limits, yesterday)
+    assert state.requests == 0
+    advance(state, limits, yesterday + 1000)
+    assert buckets.standing(state, None).requests_left == 1

@@ -144,7 +144,7 @@ def test_hop_by_hop_headers_stop_here_also_those_that_connection_names() -> None
 
 
 def test_limits_are_shown_in_openais_headers() -> None:
-    standing = Standing(60, 59, 1_000_000, 1000, 990, 12_000)
+    standing = Standing(60, 59, 1_000, 1000, 990, 12)
     story = play().on(request(body=chat_body()), reserved(granted(standing=standing)), sent())
     story.on(upstream_head(200), data(ANSWER), end())
     lines = story.client_head.lines
@@ -287,7 +287,7 @@ def test_draining_and_a_full_ledger_refuse_before_anything_else() -> None:
 @pytest.mark.parametrize(
     ("refusal", "status", "code", "header"),
     [
-        (Refusal(Dimension.REQUESTS, 60, 1, 1_500, Standing()), 429, "rate_limit_exceeded", b"retry-after-ms: 2\r\n"),
+        (Refusal(Dimension.REQUESTS, 60, 1, 2, Standing()), 429, "rate_limit_exceeded", b"retry-after-ms: 2\r\n"),
         (Refusal(Dimension.TOKENS, 60, 90, None, Standing()), 429, "rate_limit_exceeded", b"x-should-retry: false\r\n"),
         (Refusal(Dimension.BUDGET, 5, 9, 10, Standing()), 429, "insufficient_quota", b"x-should-retry: false\r\n"),
     ],

@@ -6,18 +6,17 @@ from tenantry_service.proxy import headers
 
 
 @pytest.mark.parametrize(
-    ("microseconds", "text"),
+    ("ms", "text"),
     [
         (0, b"0ms"),
-        (1, b"1ms"),
-        (12_000, b"12ms"),
-        (1_500_000, b"1.5s"),
-        (60_000_000, b"1m0s"),
-        (360_000_001, b"6m0.001s"),
+        (12, b"12ms"),
+        (1_500, b"1.5s"),
+        (60_000, b"1m0s"),
+        (360_001, b"6m0.001s"),
     ],
 )
-def test_durations_are_written_as_openai_writes_them(microseconds: int, text: bytes) -> None:
-    assert headers.duration(microseconds) == text
+def test_durations_are_written_as_openai_writes_them(ms: int, text: bytes) -> None:
+    assert headers.duration(ms) == text
 
 
 def test_limits_that_do_not_exist_have_no_headers() -> None:
