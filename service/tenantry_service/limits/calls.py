@@ -25,6 +25,7 @@ _MEMBERS = 19
 _PACKED = struct.Struct(f"<{_MEMBERS}d")
 
 _SCRIPTS = Path(__file__).with_name("scripts")
+# Redis' own reader of msgpack knows text but no "bin": JSON travels as text.
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 
@@ -111,7 +112,7 @@ class Batch:
     def reserve(self, reservation_id: str, key_id: str, demand: Demand, note: bytes) -> None:
         """``key_id`` is empty for a key without limits of its own."""
         self.reserves = True
-        self.ops.append([1, reservation_id, self._scope(key_id), demand.tokens, demand.nano_usd, note])
+        self.ops.append([1, reservation_id, self._scope(key_id), demand.tokens, demand.nano_usd, note.decode()])
 
     def settle(self, reservation: Reservation, tokens: int, nano_usd: int, *, exact: bool, event: bytes) -> None:
         """See :func:`tenantry_service.limits.buckets.settle`. Without an event nothing is billed."""
@@ -127,7 +128,7 @@ class Batch:
                 reservation.demand.nano_usd,
                 reservation.day,
                 reservation.month,
-                event,
+                event.decode(),
             ]
         )
 
@@ -177,7 +178,7 @@ def late(
         reservation.demand.nano_usd,
         reservation.day,
         reservation.month,
-        event,
+        event.decode(),
     ]
     return Call(LATE, tuple(names), _encode(argument))
 
@@ -240,7 +241,7 @@ def sweep(keys: Keys, records: Mapping[str, Record], before_ms: int) -> Call:
     parts: list[object] = [before_ms, SWEPT_KEPT_MS]
     for reservation_id, record in records.items():
         names += (keys.swept(reservation_id), keys.leases_of(record.key_id))
-        parts.append([reservation_id, record.note])
+        parts.append([reservation_id, record.note.decode()])
     return Call(SWEEP, tuple(names), _encode(parts))
 
 
