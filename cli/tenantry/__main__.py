@@ -14,6 +14,7 @@ COMMANDS = {
         "run an OpenAI-compatible endpoint (a tenant's pod, or a laptop with --upstream)",
     ),
     "operator": ("tenantry_operator.main:main", "reconcile Tenants into namespaces, keys and endpoints"),
+    "ledger": ("tenantry_service.writer.main:main", "move usage events from the tenants' streams to PostgreSQL"),
     "serve-from-environment": (
         "tenantry.from_environment:main",
         "the same, where the policy and the upstream's key come as environment variables",

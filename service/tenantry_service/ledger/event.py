@@ -1,5 +1,6 @@
 """The usage event: what one admitted request cost, once and for ever."""
 
+import time
 from typing import NamedTuple, Protocol
 
 
@@ -32,10 +33,43 @@ class UsageEvent(NamedTuple):
     price_version: str
     policy_revision: str
     usage: str | None
+    # Fields are only ever added at the end, with a default: events travel between versions.
+    cache_write_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    image_input_tokens: int = 0
+    image_output_tokens: int = 0
+    #: What was charged by the piece and not by tokens: how many, and of what (``image``, ``character``, ``second``).
+    units: int = 0
+    unit: str = ""
+    #: The tier that the upstream says it served (``default``, ``flex``, ``priority``, ``batch``); empty if it does not.
+    service_tier: str = ""
 
 
 #: The ``error_type`` of a row written for a request whose process died: it is billed as reserved, and ``estimated``.
 LOST = "lost"
+
+#: ``req_`` and the request's first moment, Unix milliseconds in hex: until the year 2527 eleven digits are enough.
+_ID_PREFIX = "req_"
+_ID_TIME = slice(4, 15)
+#: An id that says another time than its event (Unix milliseconds apart) was not made by :func:`new_id`.
+_PLAUSIBLE_MS = 40 * 86_400_000
+
+
+def new_id(unique: str) -> str:
+    """A request id, which is its event's id. It carries its time, and so the month whose partition keeps it: what is
+    unique in its partition is then unique for ever. ``unique``: what nobody else has."""
+    return f"{_ID_PREFIX}{time.time_ns() // 1_000_000:011x}{unique}"
+
+
+def created_ms(event_id: str, occurred_at_ms: int) -> int:
+    """When an event's id was made (Unix milliseconds). The time of the event itself if the id does not say; the same
+    event always gives the same answer."""
+    try:
+        made = int(event_id[_ID_TIME], 16) if event_id.startswith(_ID_PREFIX) else -1
+    except ValueError:
+        made = -1
+    return made if abs(made - occurred_at_ms) < _PLAUSIBLE_MS else occurred_at_ms
 
 
 class Ledger(Protocol):
@@ -45,6 +79,10 @@ class Ledger(Protocol):
     def accepting(self) -> bool:
         """False while events cannot be written and the queue is full: then no new request may be admitted, because it
         could not be billed."""
+
+    def begin(self, estimate: UsageEvent) -> None:
+        """A request is admitted and goes upstream now: this is what it is billed at if this process dies. Durable (to a
+        kill -9) when this returns; never blocks on a disk."""
 
     def append(self, event: UsageEvent) -> None:
         """Take one event; never blocks and never drops. Requests that were admitted while ``accepting`` was true may

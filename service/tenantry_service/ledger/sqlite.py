@@ -7,8 +7,9 @@ What is decided:
 * ``ON CONFLICT DO NOTHING`` on the event id: writing a batch again, after an error whose outcome is unknown, is
   harmless.
 * ``synchronous=NORMAL``: a killed process loses no committed batch (a machine that loses power may lose the last
-  ones). What is still queued when a process is killed with -9 is lost; the queue is drained within ``BATCH_SECONDS``
-  and on a normal shutdown.
+  ones). What a process was at, and what it had queued, when it was killed with -9 is in its write-ahead journal: the
+  next process to open the file bills what had ended as it ended, and what had not at its estimate (``estimated``,
+  error type ``lost``).
 * Disk full, file locked or any other database error: the batch stays first in the queue and is tried again, with
   growing pauses. When the queue is full, ``accepting`` turns false and the service refuses new requests (503) until
   the writer catches up. Nothing that was served is dropped to make room.
@@ -23,16 +24,23 @@ from collections.abc import Sequence
 from itertools import chain, islice
 from pathlib import Path
 
+from tenantry_service.ledger import codec, journal
 from tenantry_service.ledger.event import UsageEvent
+from tenantry_service.ledger.journal import Journal
 
 #: Events that may wait. About 1 KB each, so 50 MB at worst; at 1,000 requests/s that is a minute of a stuck disk.
 QUEUE_LIMIT = 50_000
 #: How long an event may wait for company.
 BATCH_SECONDS = 0.05
-#: Rows per INSERT: 256 x 21 parameters stay below SQLite's 32,766.
+#: Rows per INSERT: 256 x 29 parameters stay below SQLite's 32,766.
 ROWS_PER_INSERT = 256
 BATCH_ROWS = 4096
 MAX_RETRY_SECONDS = 5.0
+#: How often a full disk is asked for room.
+JOURNAL_RETRY_SECONDS = 1.0
+
+#: Kinds of journal records: a request that goes upstream, and one that has ended.
+BEGUN, ENDED = 1, 2
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS usage_events (
@@ -59,8 +67,21 @@ CREATE TABLE IF NOT EXISTS usage_events (
     usage TEXT
 ) WITHOUT ROWID
 """
+#: What each version after the first adds.
+ADDITIONS: dict[int, tuple[str, ...]] = {
+    2: (
+        "cache_write_tokens INTEGER NOT NULL DEFAULT 0",
+        "audio_input_tokens INTEGER NOT NULL DEFAULT 0",
+        "audio_output_tokens INTEGER NOT NULL DEFAULT 0",
+        "image_input_tokens INTEGER NOT NULL DEFAULT 0",
+        "image_output_tokens INTEGER NOT NULL DEFAULT 0",
+        "units INTEGER NOT NULL DEFAULT 0",
+        "unit TEXT NOT NULL DEFAULT ''",
+        "service_tier TEXT NOT NULL DEFAULT ''",
+    )
+}
 #: Raised by one with every change of the schema; a file of a later version is refused and left as it is.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 #: What the values of a row can be at fault for; trying again does not help.
 _UNWRITABLE = (
@@ -99,31 +120,76 @@ class SqliteLedger:
         self._close_by = float("inf")
         #: The writer has ended in a way that nobody foresaw.
         self._broken = False
+        #: The journal could not be written the last time.
+        self._unjournaled = False
+        self._journal_retry = 0.0
         #: Events committed, and batches that failed; read by the metrics.
         self.written = 0
         self.failures = 0
         #: Events that no database would take; they are in the log.
         self.unwritable = 0
         self._connection = _open(path)
+        #: Segments of the journal that hold requests under way, by event id.
+        self._begun: dict[str, int] = {}
+        #: Segments that hold the queued events, in the queue's order, and those of their beginnings.
+        self._segments: deque[tuple[int, int]] = deque()
+        directory = path.with_name(path.stem + ".ahead")
+        try:
+            self._settle_left_behind(directory)
+            self._journal = Journal(directory)
+        except (sqlite3.Error, OSError) as error:
+            self._connection.close()
+            raise LedgerError(f"{directory} cannot be used as the ledger's journal: {error}") from error
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
     @property
     def accepting(self) -> bool:
-        """False while the queue is full, and for ever if its writer has died."""
-        return len(self._queue) < self._limit and not self._broken
+        """False while the queue or the disk is full, and for ever if the writer has died."""
+        if self._unjournaled and time.monotonic() >= self._journal_retry:
+            self._make_room()
+        return len(self._queue) < self._limit and not self._broken and not self._unjournaled
 
     @property
     def queued(self) -> int:
         """Events not yet committed."""
         return len(self._queue)
 
+    def begin(self, estimate: UsageEvent) -> None:
+        """Write ahead what a request is billed at if this process dies before it ends."""
+        segment = self._write_ahead(BEGUN, estimate)
+        if segment:
+            self._begun[estimate.event_id] = segment
+
     def append(self, event: UsageEvent) -> None:
         """Queue one event."""
+        self._segments.append((self._begun.pop(event.event_id, 0), self._write_ahead(ENDED, event)))
         self._queue.append(event)
         # Setting an Event costs a lock; the writer clears it only after it has seen an empty queue.
         if not self._wake.is_set():
             self._wake.set()
+
+    def _write_ahead(self, kind: int, event: UsageEvent) -> int:
+        """The segment it went to; 0 if there is none: the disk is full, and new requests are refused from now on, or
+        the event is one that no row can hold either."""
+        try:
+            segment = self._journal.append(kind, codec.encode(event))
+        except ValueError:
+            return 0
+        except OSError as error:
+            if not self._unjournaled:
+                log.error("ledger: the journal takes no more", extra={"reason": str(error)})
+            self._unjournaled = True
+            return 0
+        return segment
+
+    def _make_room(self) -> None:
+        try:
+            self._journal.make_room()
+        except OSError:
+            self._journal_retry = time.monotonic() + JOURNAL_RETRY_SECONDS
+        else:
+            self._unjournaled = False
 
     def close(self, timeout_seconds: float = 10.0) -> int:
         """Write what is queued and stop. Returns how many events could not be written in time (0 is what one wants)."""
@@ -131,6 +197,8 @@ class SqliteLedger:
         self._closing.set()
         self._wake.set()
         self._thread.join(timeout_seconds)
+        if not self._thread.is_alive():
+            self._journal.close(keep=bool(self._queue or self._begun))
         return len(self._queue)
 
     def _run(self) -> None:
@@ -176,11 +244,36 @@ class SqliteLedger:
                 extra={"reason": str(error), "queued": len(self._queue), "retry_seconds": self._retry_seconds},
             )
             return False
+        safe = [self._segments.popleft() for _ in batch]
         for _ in batch:
             self._queue.popleft()
+        self._journal.done(segment for pair in safe for segment in pair if segment)
         self.written += len(batch)
         self._retry_seconds = 0.0
         return True
+
+    def _settle_left_behind(self, directory: Path) -> None:
+        """Bill what processes that were killed had not written."""
+        with journal.left_behind(directory) as records:
+            begun: dict[str, UsageEvent] = {}
+            ended: list[UsageEvent] = []
+            for record in records:
+                try:
+                    event = codec.decode(record.payload)
+                except codec.NoEvent as error:
+                    log.error("ledger: a journal record is no event", extra={"reason": str(error)})
+                    continue
+                if record.kind == BEGUN:
+                    begun[event.event_id] = event
+                else:
+                    begun.pop(event.event_id, None)
+                    ended.append(event)
+            if begun or ended:
+                self._insert([*ended, *begun.values()])
+                log.warning(
+                    "ledger: a process was killed; its requests are billed now",
+                    extra={"ended": len(ended), "estimated": len(begun)},
+                )
 
     def _insert(self, batch: Sequence[UsageEvent]) -> None:
         with self._connection:
@@ -207,7 +300,11 @@ def _open(path: Path) -> sqlite3.Connection:
             connection.close()
             raise LedgerError(f"{path} was written by a later version of tenantry; use that, or another file")
         with connection:
-            connection.execute(SCHEMA)
+            if not version:
+                connection.execute(SCHEMA)
+            for later in range(max(version, 1) + 1, SCHEMA_VERSION + 1):
+                for column in ADDITIONS[later]:
+                    connection.execute(f"ALTER TABLE usage_events ADD COLUMN {column}")
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
     except (sqlite3.Error, OSError) as error:
         raise LedgerError(

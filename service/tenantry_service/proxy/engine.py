@@ -13,7 +13,8 @@ import msgspec
 
 from tenantry_service import pricing
 from tenantry_service.errors import ErrorType
-from tenantry_service.ledger.event import LOST, Ledger, UsageEvent
+from tenantry_service.ledger.event import LOST, Ledger, UsageEvent, new_id
+from tenantry_service.limits.buckets import Reservation
 from tenantry_service.limits.limiter import Decision, Limiter
 from tenantry_service.proxy.asked import Asked
 from tenantry_service.proxy.messages import Reserve, Settle, Timer
@@ -119,7 +120,7 @@ class Engine:
         self._set_date()
         self._idle = asyncio.Event()
         # Request ids are event ids too: 96 random bits per process and a counter.
-        self._id_prefix = f"req_{secrets.token_hex(12)}"
+        self._id_unique = secrets.token_hex(12)
         self._id_count = 0
         telemetry.upstream_connections = upstreams.figures
 
@@ -157,7 +158,7 @@ class Engine:
     def new_id(self) -> str:
         """A request id, unique in the world."""
         self._id_count += 1
-        return f"{self._id_prefix}{self._id_count:x}"
+        return new_id(f"{self._id_unique}{self._id_count:x}")
 
     async def sweep(self) -> None:
         """Watch deadlines for ever."""
@@ -194,10 +195,20 @@ class Engine:
         asked = exchange.asked
         assert asked.caller is not None
         request_id, demand = exchange.request_id, command.demand
-        note = b""
-        if self._limiter_records:
-            note = _encoder.encode(_lost_event(request_id, asked, command, time.time_ns() // 1_000_000))
-        self.limiter.reserve(command.policy, asked.caller.key.id, request_id, demand, note, done)
+        lost = _lost_event(request_id, asked, command, time.time_ns() // 1_000_000)
+        note = _encoder.encode(lost) if self._limiter_records else b""
+        ledger = self.ledger
+        if ledger is None:
+            told = done
+        else:
+
+            def told(decision: Decision) -> None:
+                # Written ahead of the upstream's first byte, and only if there is one.
+                if isinstance(decision, Reservation):
+                    ledger.begin(lost)
+                done(decision)
+
+        self.limiter.reserve(command.policy, asked.caller.key.id, request_id, demand, note, told)
 
     def settle(self, exchange: Ended, settle: Settle, seconds: float) -> None:
         """Carry out a Settle: correct the limits, write the ledger. ``seconds``: how long the request took."""

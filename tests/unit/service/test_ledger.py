@@ -1,11 +1,15 @@
 """The ledger in SQLite: every event once, whatever the disk does."""
 
+import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from tenantry_service.ledger import sqlite
 from tenantry_service.ledger.event import UsageEvent
 from tenantry_service.ledger.sqlite import LedgerError, SqliteLedger
 
@@ -148,3 +152,84 @@ def test_a_writer_that_dies_closes_the_door(tmp_path: Path, monkeypatch: pytest.
     ledger._thread.join(5)
     assert not ledger.accepting
     assert ledger.close() == 1
+
+
+DIE_AT_WORK = """
+import os, signal, sys
+from pathlib import Path
+from tenantry_service.ledger.event import LOST, UsageEvent
+from tenantry_service.ledger.sqlite import SqliteLedger
+
+def event(number, cost, error_type, estimated):
+    return UsageEvent(
+        f"req_{number}", "acme", "k", 1, 2, "/v1/chat/completions", "m", "m", "main", 200, error_type, False,
+        1, 0, 2, 0, cost, estimated, "v", "r", None,
+    )
+
+ledger = SqliteLedger(Path(sys.argv[1]))
+for number in range(100):
+    ledger.begin(event(number, 900, LOST, True))
+for number in range(0, 100, 2):
+    ledger.append(event(number, 3, "none", False))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_process_bills_what_ended_exactly_and_the_rest_at_its_estimate(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    done = subprocess.run([sys.executable, "-c", DIE_AT_WORK, str(path)], check=False)
+    assert done.returncode == -9
+    assert SqliteLedger(path).close() == 0
+    connection = sqlite3.connect(path)
+    found = dict(connection.execute("SELECT event_id, nano_usd || ' ' || estimated FROM usage_events").fetchall())
+    connection.close()
+    assert found == {f"req_{number}": "900 1" if number % 2 else "3 0" for number in range(100)}
+    assert SqliteLedger(path).close() == 0
+    assert len(ids(path)) == 100
+
+
+def test_nothing_is_left_of_the_journal_after_an_orderly_end(tmp_path: Path) -> None:
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    ledger.begin(event(1))
+    ledger.append(event(1))
+    assert ledger.close() == 0
+    assert list((tmp_path / "ledger.ahead").iterdir()) == []
+
+
+def test_a_disk_without_room_for_the_journal_closes_the_door_until_there_is_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        while accepting(ledger):
+            ledger.begin(event(1)._replace(usage="x" * 900_000))
+        assert not accepting(ledger)
+    while not accepting(ledger):
+        time.sleep(0.05)
+    ledger.append(event(1))
+    assert ledger.close() == 0
+    assert ids(tmp_path / "ledger.sqlite") == {"req_1"}
+
+
+def test_a_file_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    connection = sqlite3.connect(path)
+    connection.execute(sqlite.SCHEMA)
+    connection.execute("PRAGMA user_version=1")
+    connection.execute(f"INSERT INTO usage_events VALUES ({','.join('?' * 21)})", tuple(event(1))[:21])
+    connection.commit()
+    connection.close()
+    ledger = SqliteLedger(path)
+    ledger.append(event(2)._replace(unit="image", units=4))
+    assert ledger.close() == 0
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT event_id, units, unit FROM usage_events").fetchall() == [
+        ("req_1", 0, ""),
+        ("req_2", 4, "image"),
+    ]
+    connection.close()

@@ -1,0 +1,1 @@
+"""``tenantry ledger``: moves usage events from the tenants' Redis streams to PostgreSQL."""

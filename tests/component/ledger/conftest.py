@@ -1,0 +1,49 @@
+"""Real Redis and PostgreSQL, made for the session; every test gets an empty database of each."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator
+
+import asyncpg
+import pytest
+from localcluster.datastores import Postgres, Redis
+from tenantry_service.writer.link import Link
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis]:
+    with Redis() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    # Tests kill the process, never the machine.
+    with Postgres(settings={"fsync": "off"}) as running:
+        yield running
+
+
+@pytest.fixture
+async def redis(redis_server: Redis) -> AsyncIterator[Link]:
+    """A link to an empty Redis."""
+    link = Link(lambda: redis_server.url)
+    await link.one("FLUSHALL")
+    yield link
+    await link.close()
+
+
+@pytest.fixture
+def database(postgres_server: Postgres) -> str:
+    """The URL of an empty database."""
+    name = f"test_{next(_numbers)}"
+
+    async def create() -> None:
+        connection = await asyncpg.connect(postgres_server.url)
+        await connection.execute(f"CREATE DATABASE {name}")
+        await connection.close()
+
+    with asyncio.Runner() as runner:
+        runner.run(create())
+    return postgres_server.database_url(name)
