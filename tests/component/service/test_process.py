@@ -216,7 +216,7 @@ def test_no_secret_and_no_prompt_is_in_logs_or_metrics(tmp_path: Path, simulator
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(10) == 0
     digest = hashlib.sha256(KEY.encode()).hexdigest()
-    database = b"".join(path.read_bytes() for path in (tmp_path / "state").iterdir())
+    database = b"".join(path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file())
     said = metrics + running.stderr.read_text() + database.decode("latin-1")
     for secret in (KEY, KEY.split("_")[2], CREDENTIAL, digest, prompt):
         assert secret not in said
