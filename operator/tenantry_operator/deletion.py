@@ -3,6 +3,8 @@
 import contextlib
 import logging
 
+from msgspec.structs import replace
+
 from tenantry_operator.api.meta import FINALIZER, namespace_of
 from tenantry_operator.apply import namespace as namespaces
 from tenantry_operator.apply.kinds import TENANTS
@@ -13,12 +15,21 @@ from tenantry_operator.live import Live
 from tenantry_operator.plan import names
 from tenantry_operator.plan.assess import Assessment, Facts, retains
 from tenantry_operator.plan.observed import Ref
+from tenantry_operator.redis.accounts import Accounts
+from tenantry_operator.redis.connection import StoreError
 from tenantry_operator.report import Reporter
 
 log = logging.getLogger(__name__)
 
 
-async def delete(client: Client, live: Live, reporter: Reporter, facts: Facts, assessment: Assessment) -> float | None:
+async def delete(
+    client: Client,
+    live: Live,
+    reporter: Reporter,
+    accounts: Accounts | None,
+    facts: Facts,
+    assessment: Assessment,
+) -> float | None:
     """Let the pods end, take the namespace away (or let go of it), wait until it is gone, let go of the Tenant.
 
     Gives the seconds until the next look, or None when nothing is left to do. Killed anywhere: the finalizer is still
@@ -38,6 +49,14 @@ async def delete(client: Client, live: Live, reporter: Reporter, facts: Facts, a
                 await namespaces.remove(client, namespace)
             return assessment.requeue
         await namespaces.release(client, namespace)
+    elif accounts is not None and not retains(facts, None):
+        # Last, when no pod is left that could still have something to settle.
+        try:
+            await accounts.retire(name)
+        except StoreError as error:
+            waiting = f"its user in Redis is not removed yet: {error}"
+            await reporter.report(facts, replace(assessment, message=waiting))
+            return assessment.requeue
     path = f"/metadata/finalizers/{facts.meta.finalizers.index(FINALIZER)}"
     release = [{"op": "test", "path": path, "value": FINALIZER}, {"op": "remove", "path": path}]
     with contextlib.suppress(errors.NotFound):

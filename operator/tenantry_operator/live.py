@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
+from tenantry_operator.api.conditions import Reason
 from tenantry_operator.api.decode import FieldError, decode_meta, decode_status, decode_tenant, decode_tier
 from tenantry_operator.api.meta import ObjectMeta
 from tenantry_operator.api.tenant import Tenant, TenantStatus
@@ -17,6 +18,7 @@ from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.api.traffic import Upstream
 from tenantry_operator.plan.observed import Child, Ref, version
 from tenantry_operator.plan.revisions import TierRevision
+from tenantry_operator.plan.usage import RollUp
 from tenantry_operator.plan.waves import Decision
 
 
@@ -50,6 +52,9 @@ class Live:
     decisions: dict[str, Decision] = field(default_factory=dict)
     #: Tiers of which something has changed that a decision may depend on. Whoever decides takes them out.
     stirred: set[str] = field(default_factory=set)
+    #: What is wrong with the shared counters as the operator sees them, and what each tenant has used.
+    store_problem: tuple[Reason, str] | None = None
+    usage: dict[str, RollUp] = field(default_factory=dict)
     _tier_versions: dict[str, int] = field(default_factory=dict)
     _children: dict[str, dict[Ref, Child]] = field(default_factory=dict)
 

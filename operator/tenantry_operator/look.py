@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from tenantry_operator.api.decode import FieldError
 from tenantry_operator.api.meta import ObjectMeta, namespace_of
 from tenantry_operator.api.resolve import ResolvedSpec
-from tenantry_operator.api.tenant import Tenant, TenantStatus
+from tenantry_operator.api.tenant import Tenant, TenantStatus, Usage
 from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.kube.resources import DEPLOYMENTS, NAMESPACES, RESOURCE_QUOTAS
 from tenantry_operator.live import Live, TenantRecord
@@ -18,6 +18,8 @@ from tenantry_operator.plan.desired import Platform, Wanted
 from tenantry_operator.plan.keys import IssuedKey, next_change, settled
 from tenantry_operator.plan.observed import Ref
 from tenantry_operator.plan.standing import Choice, choose
+from tenantry_operator.plan.store import SOURCE
+from tenantry_operator.plan.usage import next_window, usage, window_of
 from tenantry_operator.queue import Turn
 from tenantry_operator.render import Renderer
 
@@ -58,7 +60,10 @@ class Lookout:
             tier=tier,
             spec=spec,
             choice=choice,
-            credentials=self._credentials(spec),
+            credentials=self._credentials(spec) | self._store_content(record.meta),
+            counts_shared=self._platform.store is not None,
+            store_problem=self._live.store_problem,
+            usage=self._usage(name, spec, now),
             throttled=turn.throttled,
         )
         if turn.recheck or self._has_lost_secrets(name):
@@ -95,7 +100,10 @@ class Lookout:
         spec = facts.spec
         if isinstance(spec, Assessment) or keys is None or not settled(keys, spec.keys, facts.now):
             return replace(facts, keys=None, wanted=None)
-        due = [moment for moment in (facts.next_due, next_change(keys, facts.now)) if moment is not None]
+        moments = [facts.next_due, next_change(keys, facts.now)]
+        if facts.usage is not None and facts.usage.requests:
+            moments.append(next_window(window_of(spec), facts.now))
+        due = [moment for moment in moments if moment is not None]
         return replace(facts, keys=keys, wanted=self._wanted(facts, spec, keys), next_due=min(due, default=None))
 
     def own(self, facts: Facts) -> tuple[objects.Object, objects.Object]:
@@ -152,6 +160,14 @@ class Lookout:
         named = {upstream.credentials_secret for upstream in spec.upstreams}
         found = [self._live.credentials[secret] for secret in named if secret in self._live.credentials]
         return {each.name: each.content for each in found if each.content}
+
+    def _store_content(self, meta: ObjectMeta) -> dict[str, str]:
+        store = self._platform.store
+        return {} if store is None else {SOURCE: store.content(meta.name, meta.uid)}
+
+    def _usage(self, name: str, spec: ResolvedSpec | Assessment, now: datetime) -> Usage | None:
+        found = self._live.usage.get(name)
+        return None if found is None or isinstance(spec, Assessment) else usage(found, window_of(spec), now)
 
     def _wanted(self, facts: Facts, spec: ResolvedSpec, keys: tuple[IssuedKey, ...]) -> Wanted:
         assert isinstance(facts.tenant, Tenant)

@@ -15,6 +15,7 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 
 import uvloop
+from msgspec.structs import replace
 
 from tenantry_operator import logs, maintenance, metrics, probes
 from tenantry_operator.children import ChildWatches
@@ -29,6 +30,7 @@ from tenantry_operator.plan.desired import Platform, split_image
 from tenantry_operator.pods import Pods, followed
 from tenantry_operator.queue import Lane, WorkQueue
 from tenantry_operator.reconcile import Reconciler
+from tenantry_operator.redis.shared import Shared, reachable
 from tenantry_operator.render import HelmRenderer, RenderError
 from tenantry_operator.resync import Resync
 from tenantry_operator.rollout import Rollouts
@@ -59,6 +61,18 @@ def parser() -> argparse.ArgumentParser:
     add("--tenant-role", default="tenantry-operator-tenant", help="ClusterRole for our work in tenant namespaces")
     add("--service-account", default="tenantry-operator", help="our own ServiceAccount, in --namespace")
     add("--lease-name", default="tenantry-operator")
+    add(
+        "--redis-file",
+        type=Path,
+        help="file with the URL of Redis, as a user that may manage users; default: none, each pod counts for itself",
+    )
+    add("--redis-cidr", action="append", default=[], help="address range that Redis is in, if not in this cluster")
+    add(
+        "--redis-overlap",
+        type=float,
+        default=600.0,
+        help="seconds that a tenant's former password in Redis stays good after its pods have the new (%(default)s)",
+    )
     add("--listen", default="0.0.0.0", help="address of /healthz, /readyz and /metrics (%(default)s)")  # noqa: S104
     add("--port", type=int, default=8081, help="port of the same; 0 takes a free one and logs it (%(default)s)")
     add("--workers", type=int, default=16, help="tenants worked on at a time (%(default)s)")
@@ -155,8 +169,24 @@ async def _lead(
     stop: asyncio.Event,
 ) -> int:
     live = Live()
+
+    def notify_later(tenant: str, pause: float) -> None:
+        queue.add_later(tenant, Lane.PROGRESS, pause)
+
+    shared: Shared | None = None
+    if arguments.redis_file is not None:
+        store = await reachable(client, arguments.redis_file, platform.namespace, tuple(arguments.redis_cidr))
+        platform = replace(platform, store=store)
+        shared = Shared(arguments.redis_file, store, live, notify_later, overlap=arguments.redis_overlap)
     recorder = Recorder(client, controller="tenantry.dev/operator", instance=lease.identity)
-    reconciler = Reconciler(client=client, live=live, renderer=renderer, recorder=recorder, platform=platform)
+    reconciler = Reconciler(
+        client=client,
+        live=live,
+        renderer=renderer,
+        recorder=recorder,
+        platform=platform,
+        accounts=shared.accounts if shared else None,
+    )
     queue = WorkQueue(reconciler.reconcile, workers=arguments.workers, unforeseen=reconciler.unforeseen)
     intake, children = Intake(live, queue), ChildWatches(client, live, queue)
     pods = Pods()
@@ -187,6 +217,8 @@ async def _lead(
             group.create_task(queue.run())
             group.create_task(resync.forever())
             group.create_task(rollouts.forever())
+            if shared is not None:
+                group.create_task(shared.run())
             group.create_task(
                 watch(
                     access,

@@ -93,6 +93,15 @@ WATCH_AGE_SECONDS = Gauge(
 )
 
 
+REDIS_UP = Gauge("tenantry_redis_up", "1 while Redis answers the operator and obeys it.", registry=REGISTRY)
+REDIS_USERS = Counter(
+    "tenantry_redis_user_changes_total",
+    "Changes of tenants' users in Redis.",
+    ["change"],  # granted, narrowed, removed
+    registry=REGISTRY,
+)
+
+
 def observe_call(verb: str, kind: str, code: int, seconds: float) -> None:
     """Count one request to the API server."""
     API_CALLS.labels(verb, kind, str(code)).inc()

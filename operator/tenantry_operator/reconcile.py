@@ -16,6 +16,7 @@ from tenantry_operator.look import Lookout
 from tenantry_operator.plan.assess import Facts, Failure, State, assess, failed, pause, unguarded
 from tenantry_operator.plan.desired import Platform
 from tenantry_operator.queue import Turn
+from tenantry_operator.redis.accounts import Accounts
 from tenantry_operator.render import Renderer
 from tenantry_operator.report import Reporter
 from tenantry_operator.steps import Steps
@@ -41,10 +42,11 @@ class Reconciler:
         renderer: Renderer,
         recorder: Recorder,
         platform: Platform,
+        accounts: Accounts | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client, self._live, self._now = client, live, now
+        self._client, self._live, self._accounts, self._now = client, live, accounts, now
         self._lookout = Lookout(live, renderer, platform)
         self._reporter = Reporter(client=client, live=live, recorder=recorder, platform=platform, now=now, clock=clock)
         steps = Steps(
@@ -54,6 +56,7 @@ class Reconciler:
             renderer=renderer,
             reporter=self._reporter,
             platform=platform,
+            accounts=accounts,
             now=now,
         )
         self._guard = steps.guard
@@ -88,7 +91,9 @@ class Reconciler:
         assessment = assess(facts, GROUP_KINDS)
         try:
             if assessment.state is State.DELETING:
-                return await deletion.delete(self._client, self._live, self._reporter, facts, assessment)
+                return await deletion.delete(
+                    self._client, self._live, self._reporter, self._accounts, facts, assessment
+                )
             taken: set[State] = set()
             while (step := self._steps.get(assessment.state)) is not None:
                 if assessment.state in taken:
@@ -104,6 +109,8 @@ class Reconciler:
             if turn.attempt >= PATIENCE and not isinstance(error, errors.WritesForbidden):
                 await self._reporter.report(facts, failed(_hiccup(error, turn.attempt)))
             raise
+        if self._accounts is not None and _is_applied(facts):
+            self._accounts.delivered(name)
         await self._reporter.drift(facts)
         if (held := self._reporter.hold(facts, assessment)) is not None:
             return held
@@ -122,6 +129,11 @@ class Reconciler:
                 now=self._now(), meta=record.meta, status=record.status, tenant=record.tenant, spec=assessment
             )
             await self._reporter.report(facts, assessment)
+
+
+def _is_applied(facts: Facts) -> bool:
+    applied, wanted = facts.status.applied, facts.wanted
+    return applied is not None and wanted is not None and applied.digest == wanted.digest
 
 
 def _moved(before: ObjectMeta, after: ObjectMeta) -> bool:

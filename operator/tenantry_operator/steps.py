@@ -11,19 +11,21 @@ from tenantry_operator.api.meta import namespace_of
 from tenantry_operator.api.resolve import ResolvedSpec
 from tenantry_operator.apply import applyset, credentials, keys, pods
 from tenantry_operator.apply import namespace as namespaces
+from tenantry_operator.apply.intact import secret_intact
 from tenantry_operator.apply.kinds import FENCES, TENANTS
 from tenantry_operator.kube import errors
 from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.resources import NAMESPACES, ROLE_BINDINGS, SECRETS
 from tenantry_operator.live import Live
 from tenantry_operator.look import Lookout
-from tenantry_operator.plan import names
+from tenantry_operator.plan import names, objects
 from tenantry_operator.plan import status as plan_status
 from tenantry_operator.plan.assess import Facts, Failure
 from tenantry_operator.plan.desired import Platform, Wanted
 from tenantry_operator.plan.drift import Drift
 from tenantry_operator.plan.keys import replacement
 from tenantry_operator.plan.observed import Child, fingerprint
+from tenantry_operator.redis.accounts import Accounts
 from tenantry_operator.render import Objects, Renderer, RenderError
 from tenantry_operator.report import Reporter
 
@@ -42,11 +44,12 @@ class Steps:
         renderer: Renderer,
         reporter: Reporter,
         platform: Platform,
+        accounts: Accounts | None,
         now: Callable[[], datetime],
     ) -> None:
         self._client, self._live, self._lookout = client, live, lookout
         self._renderer, self._reporter = renderer, reporter
-        self._platform, self._now = platform, now
+        self._platform, self._accounts, self._now = platform, accounts, now
 
     async def prepare(self, facts: Facts) -> Facts:
         """Our finalizer and the set's bookkeeping, before anything is made that they are to find again."""
@@ -85,7 +88,9 @@ class Steps:
                 await self._reporter.record(facts, Reason.KEY_ROTATED.value, note, warning=tampered)
         lost = self._lookout.lost_keys(facts, [issue.key for issue in issues if issue.replaced is None])
         drifts = [Drift(kind=SECRETS.kind, name=names.key_secret(key.name)) for key in lost]
-        intact = facts.fresh or await credentials.intact(self._client, name, spec.upstreams)
+        intact = facts.fresh or (
+            await credentials.intact(self._client, name, spec.upstreams) and await self._store_intact(facts)
+        )
         if intact:
             self._lookout.trust(name)
         facts = replace(facts, secrets_intact=intact, drifts=(*facts.drifts, *drifts))
@@ -125,6 +130,8 @@ class Steps:
         """
         name, wanted, had_pods = facts.meta.name, facts.wanted, facts.workload is not None
         assert wanted is not None
+        if self._accounts is not None:
+            await self._accounts.ensure(name, facts.meta.uid)
         members = await self._members(facts, wanted)
         # What ``claim`` has made a moment ago need not be applied again.
         done = [each for each in facts.children if facts.fresh and _is_own(each)]
@@ -156,7 +163,15 @@ class Steps:
         name = facts.meta.name
         rendered = await self._rendered(facts, wanted)
         copies = await credentials.copies(self._client, name, wanted.spec.upstreams, self._platform.namespace)
-        return applyset.members(name, [*wanted.own, *rendered, *copies])
+        return applyset.members(name, [*wanted.own, *rendered, *copies, *self._store_secret(facts)])
+
+    def _store_secret(self, facts: Facts) -> list[objects.Object]:
+        store, name = self._platform.store, facts.meta.name
+        return [] if store is None else [objects.store_secret(name, store.url(name, facts.meta.uid))]
+
+    async def _store_intact(self, facts: Facts) -> bool:
+        """Whether the Secret of the shared counters is there, and holds what it should."""
+        return all([await secret_intact(self._client, facts.meta.name, body) for body in self._store_secret(facts)])
 
     async def _rendered(self, facts: Facts, wanted: Wanted) -> Objects:
         name = facts.meta.name

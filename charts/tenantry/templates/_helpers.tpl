@@ -24,6 +24,15 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- include "tenantry.reference" (dict "repository" $repository "tag" $tag) -}}
 {{- end }}
 
+{{- /* Names of the Secrets with the datastores' URLs; empty: there is none. */ -}}
+{{- define "tenantry.redisSecret" -}}
+{{ .Values.redis.secret }}
+{{- end }}
+
+{{- define "tenantry.databaseSecret" -}}
+{{ .Values.database.secret }}
+{{- end }}
+
 {{- define "tenantry.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: {{ . }}

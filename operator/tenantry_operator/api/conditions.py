@@ -98,6 +98,18 @@ class Reason(StrEnum):
         "LimitsPerReplica",
         "Each pod counts for itself, because no shared counters are configured.",
     )
+    LIMITS_UNREACHABLE = (
+        "LimitsUnreachable",
+        "The shared counters (Redis) do not answer the operator, or refuse it; who is not cut off from them goes on.",
+    )
+    LIMITS_REFUSING = (
+        "LimitsRefusing",
+        "Pods cannot reach the shared counters and refuse requests (503), as limits.whenUnavailable says.",
+    )
+    LIMITS_LOCAL_SHARE = (
+        "LimitsLocalShare",
+        "Pods cannot reach the shared counters and grant a share of the limits each, as limits.whenUnavailable says.",
+    )
 
     # Told once, by an Event.
     NAMESPACE_ADOPTED = "NamespaceAdopted", "A namespace that said so was taken over, with what is in it."

@@ -9,7 +9,7 @@ from msgspec import Struct
 from tenantry_operator.api.conditions import Condition, ConditionStatus, ConditionType, Reason
 from tenantry_operator.api.meta import ObjectMeta
 from tenantry_operator.api.rollout import Standing, revision_name
-from tenantry_operator.api.rules import DNS_LABEL, DNS_LABEL_REMEDY, Rule, about, number, reserved, sequence, text
+from tenantry_operator.api.rules import DNS_LABEL, DNS_LABEL_REMEDY, Rule, about, number, sequence, text
 from tenantry_operator.api.settings import Settings
 
 #: How many former revisions a Tenant remembers.
@@ -112,7 +112,9 @@ class TenantStatus(Struct, frozen=True, kw_only=True, rename="camel", omit_defau
         tuple[Revision, ...], sequence("The latest revisions, newest first.", max_length=HISTORY_LENGTH)
     ] = ()
     rollout: Annotated[Standing, about("Where it stands in the roll-outs of its tier.")] | None = None
-    usage: Annotated[Usage, about(reserved("what was used and spent in the current window."))] | None = None
+    usage: Annotated[Usage, about("What was used and spent in the window, as far as it is in the ledger.")] | None = (
+        None
+    )
 
 
 #: What a new Tenant's status says until the operator has written one. The API server fills it in (it is the schema's

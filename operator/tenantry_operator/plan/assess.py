@@ -14,7 +14,7 @@ from tenantry_operator.api.decode import FieldError
 from tenantry_operator.api.meta import FINALIZER, ObjectMeta
 from tenantry_operator.api.resolve import ResolvedSpec, resolve
 from tenantry_operator.api.settings import DeletionPolicy
-from tenantry_operator.api.tenant import Outcome, Tenant, TenantSpec, TenantStatus
+from tenantry_operator.api.tenant import Outcome, Tenant, TenantSpec, TenantStatus, Usage
 from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.plan import names
 from tenantry_operator.plan.desired import Wanted
@@ -102,6 +102,10 @@ class Facts(Struct, frozen=True, kw_only=True):
     throttled: bool = False
     #: Which revision of the tier holds; ``tier`` has its defaults. None until the tier's roll-out is decided upon.
     choice: Choice | None = None
+    #: Whether all pods count together, what is wrong with that, and what the ledger says was used.
+    counts_shared: bool = False
+    store_problem: tuple[Reason, str] | None = None
+    usage: Usage | None = None
     #: When something is known to be due (a key expires, a wave begins), whatever else happens.
     next_due: datetime | None = None
 
@@ -295,14 +299,15 @@ def _health(facts: Facts, spec: ResolvedSpec) -> Assessment:
 def _degraded(facts: Facts, spec: ResolvedSpec, workload: Workload) -> tuple[Reason, str] | None:
     if workload.available < workload.wanted:
         return Reason.PARTLY_AVAILABLE, f"{workload.available} of {workload.wanted} pods are available"
+    if facts.store_problem is not None:
+        return facts.store_problem
     if facts.keys and (about_keys := _key_ends(facts.keys, facts.now)):
         return about_keys
     limited = spec.limits.requests_per_minute or spec.limits.tokens_per_minute or spec.limits.concurrent_requests
-    if spec.autoscaling.max_replicas > 1 and (limited or spec.budget):
-        # Until a shared store is there, each pod counts for itself.
+    if spec.autoscaling.max_replicas > 1 and (limited or spec.budget) and not facts.counts_shared:
         return Reason.LIMITS_PER_REPLICA, (
             "limits and budget hold for each pod, not for the tenant as a whole, because no shared counters are"
-            " configured: set autoscaling.maxReplicas to 1 where they must be exact"
+            " configured: give the platform a Redis, or set autoscaling.maxReplicas to 1 where they must be exact"
         )
     return None
 

@@ -17,6 +17,7 @@ from tenantry_operator.api.units import parse_usd
 from tenantry_operator.plan import names
 from tenantry_operator.plan.keys import IssuedKey
 from tenantry_operator.plan.revisions import Image, TierRevision
+from tenantry_operator.plan.store import Store, namespace_of_host
 
 UPSTREAMS_DIRECTORY = "/etc/tenantry/upstreams"
 
@@ -32,6 +33,8 @@ class Platform(Struct, frozen=True, kw_only=True):
     public_url_template: str = "http://127.0.0.1:{nodePort}/v1"
     tenant_role: str = "tenantry-operator-tenant"
     service_account: str = "tenantry-operator"
+    #: The shared counters; None: each pod counts for itself.
+    store: Store | None = None
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -169,7 +172,9 @@ def values(tenant: str, spec: ResolvedSpec, document: contract.Policy, platform:
         "network": {
             "ingressNamespaces": [platform.namespace],
             "egress": {"ports": ports, "namespaces": namespaces},
+            "redis": _redis_egress(platform.store),
         },
+        "redis": {"enabled": platform.store is not None},
         "suspend": {"traffic": spec.suspend_traffic},
     }
 
@@ -186,6 +191,15 @@ def _egress(base_urls: Sequence[str]) -> tuple[list[str], list[int]]:
         else:
             ports.add(parts.port or (443 if parts.scheme == "https" else 80))
     return sorted(namespaces), sorted(ports)
+
+
+def _redis_egress(store: Store | None) -> dict[str, object]:
+    """Where the shared counters are, for the network policy."""
+    if store is None:
+        return {}
+    namespace = namespace_of_host(store.host)
+    where: dict[str, object] = {"cidrs": list(store.cidrs)} if namespace is None else {"namespace": namespace}
+    return {"port": store.port, **where}
 
 
 def endpoint(tenant: str, spec: ResolvedSpec, platform: Platform) -> str:

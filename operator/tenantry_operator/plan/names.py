@@ -64,6 +64,12 @@ ACTIVATOR_SLICE = "api-activator"
 MANAGED_SELECTOR = f"{MANAGED_BY}={MANAGER_VALUE},{TENANT_LABEL}"
 CREDENTIALS_SELECTOR = f"{CREDENTIALS_LABEL}=true"
 
+#: The Secret of a tenant with the URL of the shared counters, the field that holds it, and the Secret of the platform
+#: that the passwords are made from.
+REDIS_SECRET = "redis"  # noqa: S105 - a name
+REDIS_FIELD = "url"
+REDIS_SEED = "tenantry-redis-seed"
+
 #: The key under which key Secrets and credential Secrets hold their one value.
 SECRET_FIELD = "api-key"  # noqa: S105 - the name of a field
 

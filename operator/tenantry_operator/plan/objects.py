@@ -1,5 +1,6 @@
 """Objects that the operator makes itself, beside those of the chart."""
 
+import base64
 from collections.abc import Mapping
 
 from tenantry_operator.api.meta import API_VERSION, namespace_of
@@ -70,6 +71,12 @@ def key_change(uid: str, resource_version: str, note: str, value: str | None = N
 def secret_copy(tenant: str, name: str, encoded: str) -> Object:
     """The same with a value that is Base64 already, whatever bytes it stands for."""
     return {**_secret(tenant, name), "data": {names.SECRET_FIELD: encoded}}
+
+
+def store_secret(tenant: str, url: str) -> Object:
+    """The Secret that the tenant's pods reach the shared counters by."""
+    encoded = base64.b64encode(url.encode()).decode()
+    return {**_secret(tenant, names.REDIS_SECRET), "data": {names.REDIS_FIELD: encoded}}
 
 
 def _secret(tenant: str, name: str) -> Object:

@@ -55,6 +55,7 @@ def report(facts: Facts, assessment: Assessment, platform: Platform, now: dateti
         applied=_in_force(facts),
         history=_judged(old.history, assessment.state),
         rollout=facts.choice.standing if facts.choice else old.rollout,
+        usage=facts.usage or old.usage,
     )
     if isinstance(spec, ResolvedSpec):
         status = replace(

@@ -13,7 +13,13 @@ from tenantry_operator.main import parser
 from tests.unit.charts.conftest import CHARTS, Object, RenderPlatform, RenderTenant
 from tests.unit.charts.objects import at, find, kinds, pod_specs, violations_of_restricted
 
-EVERYTHING = ("dev.datastores.enabled=true", "operator.replicas=2", "image.tag=dev")
+EVERYTHING = (
+    "dev.datastores.enabled=true",
+    "redis.secret=dev-redis",
+    "database.secret=dev-postgres",
+    "operator.replicas=2",
+    "image.tag=dev",
+)
 
 
 @pytest.mark.parametrize("chart", ["tenantry", "tenant"])
@@ -46,7 +52,7 @@ def test_a_wrong_value_is_refused_by_name(platform: RenderPlatform, setting: str
 
 def test_every_pod_is_restricted(platform: RenderPlatform) -> None:
     specs = pod_specs(platform(*EVERYTHING))
-    assert len(specs) == 5
+    assert len(specs) == 6
     assert {name: found for name, spec in specs if (found := violations_of_restricted(spec))} == {}
 
 

@@ -202,6 +202,17 @@ def test_limits_that_hold_per_pod_only_are_said_to_be_so(spec: dict[str, object]
     assert (verdict.degraded is not None and verdict.degraded[0] is Reason.LIMITS_PER_REPLICA) is degraded
 
 
+def test_limits_that_hold_for_all_pods_together_need_no_warning() -> None:
+    spec = tenant(autoscaling={"maxReplicas": 2}, limits={"requestsPerMinute": 60})
+    assert judge(settled(tenant=spec, counts_shared=True)).degraded is None
+
+
+def test_counters_that_cannot_be_reached_degrade_whoever_is_served() -> None:
+    problem = (Reason.LIMITS_UNREACHABLE, "Redis does not answer")
+    verdict = judge(settled(counts_shared=True, store_problem=problem))
+    assert (verdict.state, verdict.degraded) == (State.READY, problem)
+
+
 def test_only_usable_credentials_count() -> None:
     facts = settled(tenant=tenant(upstreams=CREDENTIALS), credentials={"openai": "hash"})
     spec = facts.spec

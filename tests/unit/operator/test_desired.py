@@ -10,6 +10,7 @@ from tenantry_operator.api.resolve import ResolvedSpec, resolve
 from tenantry_operator.plan import names
 from tenantry_operator.plan.desired import digest, endpoint, pod_annotations, policy, split_image, values
 from tenantry_operator.plan.objects import namespace
+from tenantry_operator.plan.store import address, store
 from tenantry_service import policy as contract
 
 from tests.unit.operator.tenants import KEY, PLATFORM, UID, tenant, tier
@@ -69,7 +70,28 @@ def test_values_say_what_the_tenant_says() -> None:
     assert made["network"] == {
         "ingressNamespaces": ["tenantry-system"],
         "egress": {"ports": [443, 8443], "namespaces": ["models"]},
+        "redis": {},
     }
+
+
+@pytest.mark.parametrize(
+    ("url", "cidrs", "egress"),
+    [
+        ("redis://:p@redis.stores.svc.cluster.local", (), {"port": 6379, "namespace": "stores"}),
+        ("rediss://a:p@10.1.2.3:7000/2", (), {"port": 7000, "cidrs": ["10.1.2.3/32"]}),
+        ("redis://:p@redis.example.com", ("10.2.0.0/16",), {"port": 6379, "cidrs": ["10.2.0.0/16"]}),
+    ],
+)
+def test_pods_reach_the_shared_counters_and_nothing_beside_them(
+    url: str, cidrs: tuple[str, ...], egress: dict[str, object]
+) -> None:
+    platform = replace(PLATFORM, store=store(address(url), b"s" * 32, cidrs))
+    made = values("acme", resolved(), document(), platform)
+    network = made["network"]
+    assert isinstance(network, dict)
+    assert network["redis"] == egress
+    assert made["redis"] == {"enabled": True}
+    jsonschema.validate(made, SCHEMA)
 
 
 def test_the_policy_is_one_that_the_service_reads() -> None:

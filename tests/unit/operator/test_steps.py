@@ -1,13 +1,16 @@
 """A tenant's life, reconcile by reconcile, against an API server in memory."""
 
+import base64
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from tenantry_operator.api.meta import FINALIZER
 from tenantry_operator.kube import errors
 from tenantry_operator.kube.client import Client
@@ -15,9 +18,13 @@ from tenantry_operator.kube.events import Recorder
 from tenantry_operator.kube.resources import CONFIG_MAPS, DEPLOYMENTS, RESOURCE_QUOTAS
 from tenantry_operator.live import Live, read_tenant
 from tenantry_operator.plan import names
+from tenantry_operator.plan.desired import Platform
 from tenantry_operator.plan.observed import LiveDeployment, LiveObject, child
+from tenantry_operator.plan.store import address, store
 from tenantry_operator.queue import Turn
 from tenantry_operator.reconcile import Reconciler
+from tenantry_operator.redis.accounts import Accounts
+from tenantry_operator.redis.connection import Connection
 from tenantry_operator.render import Objects
 from tenantry_operator.report import HOLD
 
@@ -73,6 +80,8 @@ class World:
     live: Live = field(default_factory=Live)
     now: float = 0.0
     allowed: Callable[[], bool] = lambda: True
+    platform: Platform = PLATFORM
+    accounts: Accounts | None = None
 
     def __post_init__(self) -> None:
         upstream = {"name": "sim", "baseURL": "http://simulator.tenantry-system.svc:8080/v1"}
@@ -98,7 +107,8 @@ class World:
             live=self.live,
             renderer=Chart(),
             recorder=recorder,
-            platform=PLATFORM,
+            platform=self.platform,
+            accounts=self.accounts,
             now=lambda: NOW + timedelta(seconds=self.now),
             clock=lambda: self.now,
         )
@@ -373,3 +383,68 @@ async def test_deletion_lets_the_pods_end_then_takes_the_namespace_then_lets_go(
     world.watch()
     assert await world.reconcile() is None
     assert world.cluster.writes[-1] == ("PATCH", TENANT)
+
+
+def away(world: World, tmp_path: Path) -> None:
+    """Give the operator a Redis that is not there."""
+    file = tmp_path / "url"
+    file.write_text("redis://:p@127.0.0.1:1")
+    found = store(address(file.read_text()), b"s" * 32)
+    world.platform = replace(PLATFORM, store=found)
+    world.accounts = Accounts(Connection(file), world.live, found, lambda _: None, overlap=1.0)
+    world.restart()
+
+
+async def test_a_redis_that_is_away_holds_up_no_tenant(world: World, tmp_path: Path) -> None:
+    away(world, tmp_path)
+    await world.settle()
+    secret = world.cluster.objects[f"{INSIDE}/secrets/redis"]
+    data = secret["data"]
+    assert isinstance(data, dict)
+    url = base64.b64decode(data["url"]).decode()
+    assert url.startswith("redis://tenant-acme:")
+    assert url.endswith("@127.0.0.1:1/0")
+    writes = len(world.cluster.writes)
+    await world.reconcile(recheck=True)
+    assert len(world.cluster.writes) == writes
+
+
+@pytest.mark.parametrize("harm", ["gone", "edited"])
+async def test_the_pods_way_to_redis_is_put_back_as_it_was(world: World, tmp_path: Path, harm: str) -> None:
+    away(world, tmp_path)
+    await world.settle()
+    path = f"{INSIDE}/secrets/redis"
+    before = world.cluster.objects[path]
+    if harm == "gone":
+        del world.cluster.objects[path]
+    else:
+        world.cluster.put(path, {**before, "data": {"url": "bXk="}})
+    await world.reconcile(recheck=True)
+    assert world.cluster.objects[path]["data"] == before["data"]
+
+
+async def test_without_redis_there_is_no_such_secret_any_more(world: World, tmp_path: Path) -> None:
+    away(world, tmp_path)
+    await world.settle()
+    world.platform, world.accounts = PLATFORM, None
+    world.restart()
+    await world.reconcile()
+    assert f"{INSIDE}/secrets/redis" not in world.cluster.objects
+    assert KEY in world.cluster.objects
+
+
+async def test_a_deleted_tenant_waits_until_its_user_is_removed(world: World, tmp_path: Path) -> None:
+    away(world, tmp_path)
+    await world.settle()
+    raw = world.cluster.objects[TENANT]
+    metadata = raw["metadata"]
+    assert isinstance(metadata, dict)
+    world.cluster.put(TENANT, {**raw, "metadata": {**metadata, "deletionTimestamp": NOW.isoformat()}})
+    for _ in range(4):
+        world.watch()
+        assert await world.reconcile() is not None
+    assert f"/api/v1/namespaces/{SPACE}" not in world.cluster.objects
+    conditions = world.status()["conditions"]
+    assert isinstance(conditions, list)
+    (told,) = [each["message"] for each in conditions if each["type"] == "Ready"]
+    assert told.startswith("its user in Redis is not removed yet: Redis does not answer")

@@ -1,0 +1,47 @@
+"""A tenant's user in Redis: what it may do, and how a user that Redis shows is judged."""
+
+import re
+
+import pytest
+from tenantry_operator.redis import acl
+
+DIGEST, OTHER = "a" * 64, "b" * 64
+COMMANDS = " ".join(f"+{command}" for command in acl.COMMANDS)
+#: As Redis 7 lists one.
+LINE = f"user tenant-acme on sanitize-payload #{DIGEST} ~tn:{{acme}}:* resetchannels -@all {COMMANDS}"
+
+
+def test_a_user_as_it_should_be_is_found_right() -> None:
+    assert acl.is_right(acl.seen(LINE), "acme", DIGEST)
+    assert acl.is_right(acl.seen(LINE.replace(f"#{DIGEST}", f"#{OTHER} #{DIGEST}")), "acme", DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("said", "instead"),
+    [
+        (" on ", " off "),
+        (" on ", " on nopass "),
+        (f"#{DIGEST} ", ""),
+        (DIGEST, OTHER),
+        ("~tn:{acme}:*", "~tn:{globex}:*"),
+        ("~tn:{acme}:*", "~tn:{acme}:* ~tn:{globex}:*"),
+        ("~tn:{acme}:*", "~*"),
+        ("-@all", "+@all"),
+        ("+xadd", "+xadd +xread"),
+        ("+xadd", ""),
+        ("resetchannels", "&*"),
+    ],
+)
+def test_a_user_that_may_do_more_or_less_is_not(said: str, instead: str) -> None:
+    assert said in LINE
+    assert not acl.is_right(acl.seen(LINE.replace(said, instead)), "acme", DIGEST)
+
+
+def test_a_user_gets_its_own_keys_and_neither_others_nor_the_server() -> None:
+    command = acl.granted("acme", DIGEST)
+    assert command[:5] == ("ACL", "SETUSER", "tenant-acme", "on", f"#{DIGEST}")
+    assert [rule for rule in command if rule.startswith(("~", "%", "&"))] == ["~tn:{acme}:*"]
+    dangerous = re.compile(
+        "keys|scan|acl|config|flush|client|monitor|debug|script$|function|publish|subscribe|move|swapdb"
+    )
+    assert not [each for each in acl.COMMANDS if dangerous.search(each)]
