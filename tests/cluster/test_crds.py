@@ -40,12 +40,22 @@ FULL: dict[str, object] = {
         {"kind": "ServiceAccount", "name": "ci", "namespace": "build"},
         {"kind": "ServiceAccount", "name": "ci", "namespace": "test"},
     ],
-    "keys": [{"name": "default", "rotation": 1, "gracePeriod": "1h30m", "expiresAt": "2030-01-01T00:00:00Z"}],
+    "keys": [
+        {
+            "name": "default",
+            "rotation": 1,
+            "gracePeriod": "1h30m",
+            "expiresAt": "2030-01-01T00:00:00Z",
+            "limits": {"requestsPerMinute": 1, "tokensPerMinute": 10, "concurrentRequests": 1},
+            "budget": {"amount": "1", "window": "Day", "onExceeded": "Refuse"},
+        }
+    ],
     "limits": {
         "requestsPerMinute": 1,
         "tokensPerMinute": 1,
         "concurrentRequests": 1,
         "whenUnavailable": "LocalShare",
+        "requireDeclaredMaxTokens": True,
         "maxBodySize": "1Mi",
         "maxUploadSize": "10Gi",
     },
@@ -189,6 +199,13 @@ def test_a_name_of_forty_characters_is_accepted(apply: Apply) -> None:
             "US dollars per million tokens, below",
         ),
         ({"pricing": {"rates": {"": {"input": "1", "output": "1"}}}}, "spec.pricing.rates", "1 to 128 characters"),
+        (
+            {"keys": [{"name": "a", "limits": {"requestsPerMinute": 0}}]},
+            "spec.keys[0].limits.requestsPerMinute",
+            "greater than or equal to 1",
+        ),
+        ({"keys": [{"name": "a", "limits": {"whenUnavailable": "Refuse"}}]}, "whenUnavailable", "unknown field"),
+        ({"keys": [{"name": "a", "budget": {"amount": "-5"}}]}, "spec.keys[0].budget.amount", "without a sign"),
         ({"limits": {"maxBodySize": "1Gi"}}, "spec.limits.maxBodySize", "from 1Ki to 128Mi"),
         ({"limits": {"maxUploadSize": "2Ti"}}, "spec.limits.maxUploadSize", "from 1Ki to 1Ti"),
         (

@@ -16,7 +16,6 @@ from tenantry_operator.api.rules import (
     about,
     duration,
     number,
-    reserved,
     text,
     within,
 )
@@ -44,41 +43,8 @@ class OnExceeded(StrEnum):
     WARN = "Warn"
 
 
-class Key(Struct, frozen=True, kw_only=True, rename="camel"):
-    """One API key, issued into a Secret of its own."""
-
-    name: Annotated[
-        str,
-        text(
-            "Name of the key; its Secret is called key-<name>.",
-            min_length=1,
-            max_length=40,
-            pattern=DNS_LABEL,
-            remedy=DNS_LABEL_REMEDY,
-        ),
-    ]
-    rotation: Annotated[
-        int,
-        number(
-            "Raise it to have a new key issued. A number that was used before issues nothing. Default: 0.",
-            ge=0,
-            le=1_000_000,
-        ),
-    ] = 0
-    grace_period: (
-        Annotated[
-            str,
-            duration("How long the previous key stays good after a rotation; 0s: not at all. Default: 24h."),
-        ]
-        | None
-    ) = None
-    expires_at: (
-        Annotated[datetime, Meta(description="From then on the key is refused. Default: never.", tz=True)] | None
-    ) = None
-
-
-class Limits(Struct, frozen=True, kw_only=True, rename="camel"):
-    """How much may be asked for: all keys of a tenant together, not each of them."""
+class KeyLimits(Struct, frozen=True, kw_only=True, rename="camel"):
+    """How much may be asked for with one key."""
 
     requests_per_minute: (
         Annotated[int, number("Requests per minute. Default: unlimited.", ge=1, le=10_000_000)] | None
@@ -89,15 +55,27 @@ class Limits(Struct, frozen=True, kw_only=True, rename="camel"):
     concurrent_requests: (
         Annotated[int, number("Requests in flight at any moment. Default: unlimited.", ge=1, le=1_000_000)] | None
     ) = None
+
+
+class Limits(KeyLimits, frozen=True, kw_only=True, rename="camel"):
+    """How much may be asked for: all keys of a tenant together, not each of them."""
+
     when_unavailable: (
         Annotated[
             WhenUnavailable,
             about(
-                reserved(
-                    "while shared counters cannot be reached, Refuse (503 with Retry-After) or LocalShare (each pod"
-                    " grants its share of the limit). Default: Refuse. Until counters are shared, each pod counts for"
-                    " itself."
-                )
+                "While the shared counters cannot be reached, Refuse (503 with Retry-After) or LocalShare (each pod"
+                " grants its share of the limit). Default: Refuse. Without shared counters, each pod counts for itself."
+            ),
+        ]
+        | None
+    ) = None
+    require_declared_max_tokens: (
+        Annotated[
+            bool,
+            about(
+                "Refuse chats, completions and responses that do not say how many tokens they may have at most, so"
+                " that no estimate is below the truth. Default: false."
             ),
         ]
         | None
@@ -141,3 +119,40 @@ class Budget(Struct, frozen=True, kw_only=True, rename="camel"):
         Annotated[OnExceeded, about("Refuse further requests, or Warn (count and report only). Default: Refuse.")]
         | None
     ) = None
+
+
+class Key(Struct, frozen=True, kw_only=True, rename="camel"):
+    """One API key, issued into a Secret of its own."""
+
+    name: Annotated[
+        str,
+        text(
+            "Name of the key; its Secret is called key-<name>.",
+            min_length=1,
+            max_length=40,
+            pattern=DNS_LABEL,
+            remedy=DNS_LABEL_REMEDY,
+        ),
+    ]
+    rotation: Annotated[
+        int,
+        number(
+            "Raise it to have a new key issued. A number that was used before issues nothing. Default: 0.",
+            ge=0,
+            le=1_000_000,
+        ),
+    ] = 0
+    grace_period: (
+        Annotated[
+            str,
+            duration("How long the previous key stays good after a rotation; 0s: not at all. Default: 24h."),
+        ]
+        | None
+    ) = None
+    expires_at: (
+        Annotated[datetime, Meta(description="From then on the key is refused. Default: never.", tz=True)] | None
+    ) = None
+    limits: (
+        Annotated[KeyLimits, about("How much may be asked for with this key, within the tenant's limits.")] | None
+    ) = None
+    budget: Annotated[Budget, about("How much may be spent with this key, within the tenant's budget.")] | None = None

@@ -14,11 +14,19 @@ from tenantry_operator.api.settings import (
 )
 from tenantry_operator.api.traffic import Models, Pricing, Routes, UnknownModel, UnknownRoute
 
+#: Of a tenant and of a key, once an amount is given.
+DEFAULT_BUDGET = Budget(window=BudgetWindow.MONTH, on_exceeded=OnExceeded.REFUSE)
+
 DEFAULTS = Settings(
     owners=(),
     keys=(Key(name="default"),),
-    limits=Limits(when_unavailable=WhenUnavailable.REFUSE, max_body_size="20Mi", max_upload_size="512Mi"),
-    budget=Budget(window=BudgetWindow.MONTH, on_exceeded=OnExceeded.REFUSE),
+    limits=Limits(
+        when_unavailable=WhenUnavailable.REFUSE,
+        require_declared_max_tokens=False,
+        max_body_size="20Mi",
+        max_upload_size="512Mi",
+    ),
+    budget=DEFAULT_BUDGET,
     models=Models(allow=("*",), aliases={}),
     routes=Routes(allow=("*",), unknown=UnknownRoute.ALLOW),
     pricing=Pricing(rates={}, unknown_model=UnknownModel.CHARGE_DEFAULT),

@@ -11,9 +11,9 @@ from typing import TypeVar
 from msgspec import Struct
 from msgspec.structs import fields
 
-from tenantry_operator.api.allowance import Budget, BudgetWindow, Key, Limits, OnExceeded, WhenUnavailable
+from tenantry_operator.api.allowance import Budget, BudgetWindow, Key, KeyLimits, Limits, OnExceeded, WhenUnavailable
 from tenantry_operator.api.decode import FieldError
-from tenantry_operator.api.defaults import DEFAULTS
+from tenantry_operator.api.defaults import DEFAULT_BUDGET, DEFAULTS
 from tenantry_operator.api.resources import Resources
 from tenantry_operator.api.settings import Architecture, Autoscaling, Capacity, DeletionPolicy, Owner
 from tenantry_operator.api.tenant import Tenant
@@ -35,6 +35,14 @@ S = TypeVar("S", bound=Struct)
 DEFAULT_GRACE_PERIOD = "24h"
 
 
+class ResolvedBudget(Struct, frozen=True, kw_only=True):
+    """Money that may be spent in a window, in integer nano-USD."""
+
+    amount_nano_usd: int
+    window: BudgetWindow
+    on_exceeded: OnExceeded
+
+
 class ResolvedKey(Struct, frozen=True, kw_only=True):
     """One key to issue."""
 
@@ -42,14 +50,8 @@ class ResolvedKey(Struct, frozen=True, kw_only=True):
     rotation: int
     grace_period_seconds: int
     expires_at: datetime | None
-
-
-class ResolvedBudget(Struct, frozen=True, kw_only=True):
-    """Money that may be spent in a window, in integer nano-USD."""
-
-    amount_nano_usd: int
-    window: BudgetWindow
-    on_exceeded: OnExceeded
+    limits: KeyLimits | None = None
+    budget: ResolvedBudget | None = None
 
 
 class ResolvedLimits(Struct, frozen=True, kw_only=True):
@@ -59,6 +61,7 @@ class ResolvedLimits(Struct, frozen=True, kw_only=True):
     tokens_per_minute: int | None
     concurrent_requests: int | None
     when_unavailable: WhenUnavailable
+    require_declared_max_tokens: bool
     max_body_bytes: int
     max_upload_bytes: int
 
@@ -178,6 +181,8 @@ def _key(key: Key) -> ResolvedKey:
         rotation=key.rotation,
         grace_period_seconds=parse_duration(key.grace_period or DEFAULT_GRACE_PERIOD),
         expires_at=key.expires_at,
+        limits=key.limits,
+        budget=_budget(key.budget and overlay(key.budget, DEFAULT_BUDGET)),
     )
 
 
@@ -189,6 +194,7 @@ def _limits(limits: Limits | None) -> ResolvedLimits:
         tokens_per_minute=limits.tokens_per_minute,
         concurrent_requests=limits.concurrent_requests,
         when_unavailable=limits.when_unavailable,
+        require_declared_max_tokens=bool(limits.require_declared_max_tokens),
         max_body_bytes=_bytes("limits.maxBodySize", limits.max_body_size, BODY_RANGE),
         max_upload_bytes=_bytes("limits.maxUploadSize", limits.max_upload_size, UPLOAD_RANGE),
     )

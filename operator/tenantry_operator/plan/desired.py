@@ -9,8 +9,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 from tenantry_service import policy as contract
 
+from tenantry_operator.api.allowance import KeyLimits
 from tenantry_operator.api.meta import namespace_of
-from tenantry_operator.api.resolve import ResolvedSpec
+from tenantry_operator.api.resolve import ResolvedBudget, ResolvedSpec
 from tenantry_operator.api.tenant import Applied, TenantSpec
 from tenantry_operator.api.traffic import Rates, Upstream
 from tenantry_operator.api.units import parse_usd
@@ -77,14 +78,9 @@ def policy(tenant: str, generation: int, spec: ResolvedSpec, keys: Sequence[Issu
                 tokens_per_minute=spec.limits.tokens_per_minute,
                 concurrent_requests=spec.limits.concurrent_requests,
                 when_unavailable=contract.WhenUnavailable(spec.limits.when_unavailable),
+                require_declared_max_tokens=spec.limits.require_declared_max_tokens,
             ),
-            budget=None
-            if spec.budget is None
-            else contract.Budget(
-                amount_nano_usd=spec.budget.amount_nano_usd,
-                window=contract.Window(spec.budget.window),
-                on_exceeded=contract.OnExceeded(spec.budget.on_exceeded),
-            ),
+            budget=_budget(spec.budget),
             models=contract.Models(
                 allow=spec.models.allow,
                 aliases=spec.models.aliases,
@@ -127,10 +123,34 @@ def _records(spec: ResolvedSpec, keys: Sequence[IssuedKey]) -> Iterator[contract
         key, end = issued.get(wanted.name), wanted.expires_at
         if key is None:
             continue
-        yield contract.Key(id=key.id, name=key.name, sha256=key.sha256, expires_at=end)
+        bounds = wanted.limits or KeyLimits()
+        limits = contract.KeyLimits(
+            requests_per_minute=bounds.requests_per_minute,
+            tokens_per_minute=bounds.tokens_per_minute,
+            concurrent_requests=bounds.concurrent_requests,
+        )
+        current = contract.Key(
+            id=key.id,
+            name=key.name,
+            sha256=key.sha256,
+            expires_at=end,
+            limits=None if limits == contract.KeyLimits() else limits,
+            budget=_budget(wanted.budget),
+        )
+        yield current
         for former in key.former:
             until = former.until if end is None else min(former.until, end)
-            yield contract.Key(id=former.id, name=key.name, sha256=former.sha256, expires_at=until)
+            yield replace(current, id=former.id, sha256=former.sha256, expires_at=until)
+
+
+def _budget(budget: ResolvedBudget | None) -> contract.Budget | None:
+    if budget is None:
+        return None
+    return contract.Budget(
+        amount_nano_usd=budget.amount_nano_usd,
+        window=contract.Window(budget.window),
+        on_exceeded=contract.OnExceeded(budget.on_exceeded),
+    )
 
 
 def values(tenant: str, spec: ResolvedSpec, document: contract.Policy, platform: Platform) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """Chart values, the policy document, endpoints and digests."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import jsonschema
@@ -9,11 +10,12 @@ from msgspec.structs import replace
 from tenantry_operator.api.resolve import ResolvedSpec, resolve
 from tenantry_operator.plan import names
 from tenantry_operator.plan.desired import digest, endpoint, pod_annotations, policy, split_image, values
+from tenantry_operator.plan.keys import FormerKey
 from tenantry_operator.plan.objects import namespace
 from tenantry_operator.plan.store import address, store
 from tenantry_service import policy as contract
 
-from tests.unit.operator.tenants import KEY, PLATFORM, UID, tenant, tier
+from tests.unit.operator.tenants import KEY, NOW, PLATFORM, UID, tenant, tier
 
 SCHEMA = json.loads(Path("charts/tenant/values.schema.json").read_text())
 FULL: dict[str, object] = {
@@ -119,6 +121,16 @@ def test_the_policy_says_what_the_tenant_says() -> None:
     assert made.prices == {"own": contract.Rates(input=2_500_000_000, output=10_000_000_000, cached_input=0)}
     assert made.unknown_model is contract.UnknownModel.REFUSE
     assert made.upstreams[0].credential_header is contract.CredentialHeader.API_KEY
+
+
+def test_a_keys_own_limits_hold_for_it_and_for_those_that_it_has_replaced() -> None:
+    key = {"name": "default", "limits": {"requestsPerMinute": 6}, "budget": {"amount": "2"}, "gracePeriod": "2h"}
+    former = FormerKey(id="formerformer", sha256="1" * 64, replaced=NOW, until=NOW + timedelta(hours=1))
+    made = policy("acme", 3, resolved(keys=[key]), [replace(KEY, former=(former,))]).keys
+    assert [each.id for each in made] == [KEY.id, "formerformer"]
+    assert {each.limits for each in made} == {contract.KeyLimits(requests_per_minute=6)}
+    assert [each.budget and each.budget.amount_nano_usd for each in made] == [2_000_000_000] * 2
+    assert (document().keys[0].limits, document().keys[0].budget) == (None, None)
 
 
 def test_a_tenant_that_says_nothing_has_the_services_own_defaults() -> None:
