@@ -93,14 +93,14 @@ class Operators:
     directory: Path
     started: list[Operator] = field(default_factory=list)
 
-    def start(self, *, lease: str = "tenantry-operator") -> Operator:
-        """Start one; it may not be leading yet."""
+    def start(self, *arguments: str, lease: str = "tenantry-operator") -> Operator:
+        """Start one, with further arguments; it may not be leading yet."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         log = self.directory / f"operator-{len(self.started)}.log"
         command = [sys.executable, "-m", "tenantry", "operator", "--listen", "127.0.0.1", "--port", str(port)]
         command += ["--kubeconfig", str(self.kubeconfig), "--chart", "charts/tenant"]
-        command += ["--tenant-image", "tenantry:test", "--lease-name", lease]
+        command += ["--tenant-image", "tenantry:test", "--lease-name", lease, *arguments]
         with log.open("wb") as out:
             environment = {**os.environ, "TENANTRY_RENDER": renderer()}
             process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)

@@ -28,7 +28,7 @@ BEAT = 2.0
 #: Seconds between two looks at all users, ± 20 %.
 PERIOD = 60.0
 #: Seconds without an answer after which tenants are told: a restart of Redis or a fail-over is over by then.
-PATIENCE = 20.0
+PATIENCE = 10.0
 #: Commands in one round trip.
 BATCH = 200
 
@@ -97,7 +97,8 @@ class Accounts:
                 if found != process or self._clock() >= due:
                     await self.resync()
                     await self.forget_retired()
-                    process, due = found, self._clock() + PERIOD * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+                    pause = min(PERIOD, max(BEAT, self._overlap)) if self._changing else PERIOD
+                    process, due = found, self._clock() + pause * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
                 self._said(None)
             except StoreError as error:
                 self._said(error)

@@ -12,6 +12,7 @@ from tenantry_operator.plan.store import prefix, user
 COMMANDS = (
     "auth",
     "hello",
+    "select",
     "ping",
     "time",
     "evalsha",

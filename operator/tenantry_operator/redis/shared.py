@@ -13,8 +13,8 @@ from tenantry_operator.redis.connection import Connection
 from tenantry_operator.redis.seed import seed
 from tenantry_operator.redis.usage import Usages
 
-#: Seconds over which all tenants are spread when Redis has gone or is back.
-SPREAD = 30.0
+#: Tenants in a second that are looked at when Redis has gone or is back: each of them is a status to write.
+RATE = 50.0
 
 
 class Shared:
@@ -28,7 +28,7 @@ class Shared:
         self._connections = Connection(file), Connection(file)
 
         def spread(tenant: str) -> None:
-            notify(tenant, random.uniform(0, SPREAD))  # noqa: S311 - no secret
+            notify(tenant, random.uniform(0, len(live.tenants) / RATE))  # noqa: S311 - no secret
 
         self.accounts = Accounts(self._connections[0], live, found, spread, overlap=overlap)
         self._usages = Usages(self._connections[1], live, notify)

@@ -13,7 +13,7 @@ from tenantry_operator.redis.connection import Connection, StoreError
 log = logging.getLogger(__name__)
 
 #: Seconds between two readings, ± 20 %. The writer rolls up within 10 s: what a status says is less than a minute old.
-PERIOD = 30.0
+PERIOD = 15.0
 #: Tenants in one round trip, and seconds over which those that differ are spread.
 BATCH, SPREAD = 500, 10.0
 

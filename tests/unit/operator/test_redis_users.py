@@ -4,6 +4,7 @@ import re
 
 import pytest
 from tenantry_operator.redis import acl
+from tenantry_service.limits.calls import SCRIPTS
 
 DIGEST, OTHER = "a" * 64, "b" * 64
 COMMANDS = " ".join(f"+{command}" for command in acl.COMMANDS)
@@ -35,6 +36,12 @@ def test_a_user_as_it_should_be_is_found_right() -> None:
 def test_a_user_that_may_do_more_or_less_is_not(said: str, instead: str) -> None:
     assert said in LINE
     assert not acl.is_right(acl.seen(LINE.replace(said, instead)), "acme", DIGEST)
+
+
+def test_whatever_the_limiters_scripts_call_is_allowed() -> None:
+    called = {name.lower() for script in SCRIPTS for name in re.findall(rb"redis\.call\('([A-Z]+)'", script.text)}
+    assert len(called) > 5
+    assert {name.decode() for name in called} <= set(acl.COMMANDS)
 
 
 def test_a_user_gets_its_own_keys_and_neither_others_nor_the_server() -> None:
