@@ -20,7 +20,9 @@ from tenantry_service.writer.link import Link
 from tenantry_service.writer.mover import Mover, patiently
 from tenantry_service.writer.retention import Retention
 from tenantry_service.writer.rollups import Publisher
+from tenantry_service.writer.seeding import Seeder
 from tenantry_service.writer.streams import Streams
+from tenantry_service.writer.sweeper import Sweeper
 
 #: Seconds between two scans for tenants: how long the first event of a new one may wait.
 DISCOVER_SECONDS = 3.0
@@ -99,16 +101,28 @@ def secret_file(path: Path) -> Callable[[], str]:
 async def _run(options: argparse.Namespace) -> None:
     figures = Figures()
     redis, database = secret_file(options.redis_file), secret_file(options.database_file)
-    reading, removing, others = Link(redis), Link(redis), Link(redis)
+    reading, removing, others, sweeping = Link(redis), Link(redis), Link(redis), Link(redis)
     watched = Streams(reading)
     mover = Mover(watched, removing, database, figures)
     publisher = Publisher(others, mover.connect, figures)
     mover.wrote = publisher.changed
 
+    sweeper = Sweeper(sweeping, figures)
+    seeder = Seeder(others, sweeper, mover.connect)
+    known: list[str] = []
+
     async def discover() -> None:
-        found = await streams.tenants(others)
-        figures.tenants = len(found)
-        watched.watch(found)
+        known[:] = await streams.tenants(others)
+        figures.tenants = len(known)
+        watched.watch(tuple(known))
+
+    async def sweep() -> None:
+        # Needs no PostgreSQL, and two at once do no harm.
+        await sweeper.sweep(tuple(known))
+
+    async def seed() -> None:
+        if figures.writing:
+            await seeder.seed()
 
     async def publish() -> None:
         if figures.writing:
@@ -133,6 +147,8 @@ async def _run(options: argparse.Namespace) -> None:
     tasks = [
         asyncio.create_task(mover.run()),
         asyncio.create_task(patiently(discover, "looking for tenants", lambda: DISCOVER_SECONDS)),
+        asyncio.create_task(patiently(sweep, "settling for the dead", sweeper.pause)),
+        asyncio.create_task(patiently(seed, "seeding budgets", seeder.pause)),
         asyncio.create_task(patiently(publish, "writing roll-ups", publisher.pause)),
         asyncio.create_task(patiently(retire, "dropping old months", retention.pause)),
     ]
@@ -147,7 +163,7 @@ async def _run(options: argparse.Namespace) -> None:
         for task in (stop, *tasks):
             task.cancel()
         await asyncio.gather(stop, *tasks, return_exceptions=True)
-        for link in (reading, removing, others):
+        for link in (reading, removing, others, sweeping):
             await link.close()
         await runner.cleanup()
 

@@ -34,17 +34,26 @@ def stream_of(tenant: str) -> str:
     return f"tn:{{{tenant}}}:usage"
 
 
-async def tenants(link: Link) -> list[str]:
-    """All tenants that have keys in Redis, sorted (SCAN)."""
+async def scan(link: Link, pattern: str) -> set[bytes]:
+    """All keys of a pattern (SCAN).
+
+    Raises:
+        RedisGone, RedisRefused: Redis cannot be asked.
+    """
     found: set[bytes] = set()
     cursor: object = b"0"
     while True:
-        answer = await link.one("SCAN", _bytes(cursor), "MATCH", "tn:{*}:*", "COUNT", _SCAN_COUNT)
+        answer = await link.one("SCAN", _bytes(cursor), "MATCH", pattern, "COUNT", _SCAN_COUNT)
         assert isinstance(answer, list)
         cursor = answer[0]
-        found.update(match[1] for key in answer[1] if (match := _TENANT.match(key)))
+        found.update(answer[1])
         if cursor == b"0":
-            return sorted(name.decode() for name in found)
+            return found
+
+
+async def tenants(link: Link) -> list[str]:
+    """All tenants that have keys in Redis, sorted."""
+    return sorted({match[1].decode() for key in await scan(link, "tn:{*}:*") if (match := _TENANT.match(key))})
 
 
 class Streams:

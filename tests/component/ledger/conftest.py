@@ -9,6 +9,8 @@ import pytest
 from localcluster.datastores import Postgres, Redis
 from tenantry_service.writer.link import Link
 
+from tests.component.ledger.world import World
+
 _numbers = itertools.count(1)
 
 
@@ -47,3 +49,9 @@ def database(postgres_server: Postgres) -> str:
     with asyncio.Runner() as runner:
         runner.run(create())
     return postgres_server.database_url(name)
+
+
+@pytest.fixture
+def world(redis: Link, database: str) -> World:
+    """A writer's parts, to be run step by step."""
+    return World(redis, database)
