@@ -54,18 +54,19 @@ class Access:
         return context
 
 
-def load(kubeconfig: Path | None) -> Access:
+def load(kubeconfig: Path | None, *, context: str = "") -> Access:
     """``kubeconfig`` if given, else ``$KUBECONFIG``, else the pod's service account, else ``~/.kube/config``.
 
-    Raises ConfigError that names what is missing.
+    ``context`` instead of the current one; what names one is no pod. Raises ConfigError that names what is missing.
     """
-    if kubeconfig is None and "KUBECONFIG" in os.environ:
-        kubeconfig = Path(os.environ["KUBECONFIG"].split(os.pathsep)[0])
     if kubeconfig is not None:
-        return from_kubeconfig(kubeconfig)
-    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        return from_kubeconfig(kubeconfig, context=context)
+    named = [Path(path) for path in os.environ.get("KUBECONFIG", "").split(os.pathsep) if path]
+    if named:
+        return from_kubeconfig(*named, context=context)
+    if "KUBERNETES_SERVICE_HOST" in os.environ and not context:
         return in_cluster(SERVICE_ACCOUNT)
-    return from_kubeconfig(Path.home() / ".kube" / "config")
+    return from_kubeconfig(Path.home() / ".kube" / "config", context=context)
 
 
 def in_cluster(directory: Path) -> Access:
@@ -101,6 +102,7 @@ class _ExecEnv(msgspec.Struct):
 
 class _Exec(msgspec.Struct):
     command: str
+    api_version: str = msgspec.field(default="client.authentication.k8s.io/v1", name="apiVersion")
     args: list[str] | None = None
     env: list[_ExecEnv] | None = None
 
@@ -139,22 +141,28 @@ class _Kubeconfig(msgspec.Struct, rename="kebab"):
     contexts: list[_Context] = []
 
 
-def from_kubeconfig(path: Path) -> Access:
-    """The current context of a kubeconfig file. Relative paths in it are relative to the file, as in kubectl."""
-    try:
-        config = msgspec.convert(yaml.safe_load(path.read_bytes()), _Kubeconfig)
-    except OSError as error:
-        raise ConfigError(f"kubeconfig {path}: {error.strerror}") from error
-    except (yaml.YAMLError, msgspec.ValidationError) as error:
-        raise ConfigError(f"kubeconfig {path}: {error}") from error
-    context = _named(config.contexts, config.current_context, path, "context").context
-    cluster = _named(config.clusters, context.cluster, path, "cluster").cluster
-    user = _named(config.users, context.user, path, "user").user
+def from_kubeconfig(*paths: Path, context: str = "") -> Access:
+    """A context of a kubeconfig file (default: the current one). Of several files, the first that names a thing wins.
+
+    Relative paths are relative to the file that they are in, as in kubectl. Of several files some may be missing.
+    """
+    files = [(path, _read(path)) for path in paths if len(paths) == 1 or path.exists()]
+    where = os.pathsep.join(map(str, paths))
+    wanted = context or next((read.current_context for _, read in files if read.current_context), "")
+    _, chosen = _named([(path, each) for path, read in files for each in read.contexts], wanted, where, "context")
+    its = chosen.context
+    path, found = _named(
+        [(path, each) for path, read in files for each in read.clusters], its.cluster, where, "cluster"
+    )
+    cluster = found.cluster
     if not cluster.server:
-        raise ConfigError(f"kubeconfig {path}: cluster {context.cluster!r} has no server")
+        raise ConfigError(f"kubeconfig {path}: cluster {its.cluster!r} has no server")
+    ca = _material(path, cluster.certificate_authority_data, cluster.certificate_authority)
+    path, known = _named([(path, each) for path, read in files for each in read.users], its.user, where, "user")
+    user = known.user
     return Access(
         server=cluster.server.rstrip("/"),
-        ca=_material(path, cluster.certificate_authority_data, cluster.certificate_authority),
+        ca=ca,
         insecure=cluster.insecure_skip_tls_verify,
         certificate=_material(path, user.client_certificate_data, user.client_certificate),
         key=_material(path, user.client_key_data, user.client_key),
@@ -162,14 +170,23 @@ def from_kubeconfig(path: Path) -> Access:
     )
 
 
+def _read(path: Path) -> _Kubeconfig:
+    try:
+        return msgspec.convert(yaml.safe_load(path.read_bytes()), _Kubeconfig)
+    except OSError as error:
+        raise ConfigError(f"kubeconfig {path}: {error.strerror}") from error
+    except (yaml.YAMLError, msgspec.ValidationError) as error:
+        raise ConfigError(f"kubeconfig {path}: {error}") from error
+
+
 _Entry = TypeVar("_Entry", bound=_NamedEntry)
 
 
-def _named(entries: Sequence[_Entry], name: str, path: Path, what: str) -> _Entry:
-    for entry in entries:
+def _named(entries: Sequence[tuple[Path, _Entry]], name: str, where: str, what: str) -> tuple[Path, _Entry]:
+    for path, entry in entries:
         if entry.name == name:
-            return entry
-    raise ConfigError(f"kubeconfig {path}: there is no {what} {name!r}")
+            return path, entry
+    raise ConfigError(f"kubeconfig {where}: there is no {what} {name!r}")
 
 
 def _material(path: Path, data: str, file: str) -> bytes | None:
@@ -183,7 +200,10 @@ def _material(path: Path, data: str, file: str) -> bytes | None:
 
 def _tokens(path: Path, user: _UserData) -> TokenSource:
     if user.exec is not None:
-        environment = {pair.name: pair.value for pair in user.exec.env or []}
+        # Plugins take from it which version of ExecCredential to print, as client-go tells them.
+        asked = {"apiVersion": user.exec.api_version, "kind": "ExecCredential", "spec": {"interactive": False}}
+        environment = {"KUBERNETES_EXEC_INFO": msgspec.json.encode(asked).decode()}
+        environment |= {pair.name: pair.value for pair in user.exec.env or []}
         return ExecToken([user.exec.command, *(user.exec.args or [])], environment)
     if user.token_file:
         return FileToken(path.parent / user.token_file)
