@@ -10,8 +10,8 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
+from tenantry_operator.api.allowance import Key
 from tenantry_operator.api.tenant import Tenant
-from tenantry_operator.api.traffic import Key
 from tenantry_operator.kube import errors
 from tenantry_operator.plan import names
 

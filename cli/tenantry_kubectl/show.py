@@ -144,7 +144,7 @@ def _limits(spec: ResolvedSpec) -> str:
         ("Tokens per minute", count(limits.tokens_per_minute)),
         ("Concurrent requests", count(limits.concurrent_requests)),
         ("When counters are gone", limits.when_unavailable.value),
-        ("Models", ", ".join(spec.model_globs)),
+        ("Models", ", ".join(spec.models.allow)),
         ("Upstreams", ", ".join(f"{each.name} ({each.base_url})" for each in spec.upstreams)),
         ("Pods", f"{scaling.min_replicas} to {scaling.max_replicas}, each {_resources(spec)}"),
         ("Nodes", f"{spec.capacity.value}, {'/'.join(each.value for each in spec.architectures)}"),

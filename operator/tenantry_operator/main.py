@@ -12,6 +12,7 @@ import secrets
 import signal
 import socket
 from collections.abc import Coroutine, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import uvloop
@@ -25,6 +26,8 @@ from tenantry_operator.kube.events import Recorder
 from tenantry_operator.kube.lease import Lease, LeaseLost
 from tenantry_operator.kube.transport import WRITES_IN_FLIGHT
 from tenantry_operator.live import Live
+from tenantry_operator.page import server as page_server
+from tenantry_operator.page.view import Board
 from tenantry_operator.plan import names
 from tenantry_operator.plan.desired import Platform, split_image
 from tenantry_operator.pods import Pods, followed
@@ -34,6 +37,7 @@ from tenantry_operator.redis.shared import Shared, reachable
 from tenantry_operator.render import HelmRenderer, RenderError
 from tenantry_operator.resync import Resync
 from tenantry_operator.rollout import Rollouts
+from tenantry_operator.tenant_metrics import TenantMetrics
 from tenantry_operator.watch import Intake, watch
 
 log = logging.getLogger(__name__)
@@ -75,6 +79,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--listen", default="0.0.0.0", help="address of /healthz, /readyz and /metrics (%(default)s)")  # noqa: S104
     add("--port", type=int, default=8081, help="port of the same; 0 takes a free one and logs it (%(default)s)")
+    add("--monitoring-namespace", default="", help="of Prometheus, which is let in to tenants' pods (default: nobody)")
+    add("--page-port", type=int, default=0, help="port of the status page on 127.0.0.1; 0 takes a free one and logs it")
     add("--workers", type=int, default=16, help="tenants worked on at a time (%(default)s)")
     add("--writes-in-flight", type=int, default=WRITES_IN_FLIGHT, help="to the API server at a time (%(default)s)")
     add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
@@ -138,23 +144,27 @@ async def _operate(arguments: argparse.Namespace, access: config.Access, client:
         public_url_template=arguments.public_url_template,
         tenant_role=arguments.tenant_role,
         service_account=arguments.service_account,
+        monitoring_namespace=arguments.monitoring_namespace,
     )
     stop = asyncio.Event()
     _stop_on_signals(stop)
-    vitals = probes.Vitals()
+    vitals, board = probes.Vitals(), Board()
     runner = await probes.serve(vitals, host=arguments.listen, port=arguments.port)
+    page = await page_server.serve(lambda: board.show(datetime.now(UTC)), port=arguments.page_port)
     renderer = HelmRenderer(arguments.chart)
     try:
         await renderer.start()
         vitals.started = True
-        log.info("standing by", extra={"identity": lease.identity, "port": runner.addresses[0][1]})
+        ports = {"port": runner.addresses[0][1], "page_port": page.addresses[0][1]}
+        log.info("standing by", extra={"identity": lease.identity, **ports})
         if not await _unless(stop, lease.acquire()):
             return 0
         log.info("leading", extra={"identity": lease.identity})
-        return await _lead(arguments, access, client, lease, renderer, platform, vitals, stop)
+        return await _lead(arguments, access, client, lease, renderer, platform, vitals, board, stop)
     finally:
         await lease.release()
         await renderer.close()
+        await page.cleanup()
         await runner.cleanup()
 
 
@@ -166,6 +176,7 @@ async def _lead(
     renderer: HelmRenderer,
     platform: Platform,
     vitals: probes.Vitals,
+    board: Board,
     stop: asyncio.Event,
 ) -> int:
     live = Live()
@@ -193,6 +204,8 @@ async def _lead(
     pod_watch = followed(client, pods)
     vitals.leading, vitals.oldest_wait = True, queue.oldest_wait
     vitals.watch_age = lambda: max(intake.age(), children.age(), pod_watch.age())
+    board.live, board.told = live, recorder.told
+    metrics.REGISTRY.register(TenantMetrics(live))
     metrics.LEADING.set(1)
 
     def notify(tenant: str, lane: Lane, pause: float) -> None:

@@ -6,6 +6,7 @@ https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/
 
 import logging
 import secrets
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,21 @@ log = logging.getLogger(__name__)
 
 #: The API server refuses longer notes.
 NOTE_LIMIT = 1024
+
+
+#: Events that a Recorder remembers.
+REMEMBERED = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An Event, as it is remembered."""
+
+    time: datetime
+    about: str
+    reason: str
+    note: str
+    warning: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +60,18 @@ class Recorder:
         self._client = client
         self._controller, self._instance = controller, instance
         self._now = now
+        #: The last ones, for people: what was recorded or at least tried.
+        self.told: deque[Told] = deque(maxlen=REMEMBERED)
 
     async def record(self, subject: Subject, *, reason: str, note: str, action: str, warning: bool = False) -> None:
         """Write one Event. Events of cluster-scoped objects live in the namespace ``default`` (as in client-go)."""
-        namespace = subject.namespace or "default"
+        namespace, moment = subject.namespace or "default", self._now()
+        self.told.append(Told(moment, subject.name, reason, note, warning))
         body = {
             "apiVersion": EVENTS.api_version,
             "kind": EVENTS.kind,
             "metadata": {"name": f"{subject.name}.{secrets.token_hex(8)}", "namespace": namespace},
-            "eventTime": self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "eventTime": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": self._controller,
             "reportingInstance": self._instance,
             "type": "Warning" if warning else "Normal",

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from html import escape
 
-from tenantry_operator.page.view import NodeAtRisk, Overview, Row, Told
+from tenantry_operator.kube.events import Told
+from tenantry_operator.page.view import NodeAtRisk, Overview, Row
 
 #: Percent of a budget from which on its cell is marked, as the alerts have it.
 NEAR, OVER = 80, 100

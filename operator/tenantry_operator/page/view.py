@@ -2,14 +2,18 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from msgspec import Struct
 
+from tenantry_operator.api.allowance import BudgetWindow
 from tenantry_operator.api.conditions import Condition, ConditionStatus, ConditionType
 from tenantry_operator.api.decode import FieldError
+from tenantry_operator.api.settings import Settings
 from tenantry_operator.api.tenant import Tenant
 from tenantry_operator.api.units import parse_usd
+from tenantry_operator.kube.events import Told
 from tenantry_operator.live import Live, TenantRecord
 
 
@@ -38,16 +42,6 @@ class NodeAtRisk(Struct, frozen=True, kw_only=True):
     deadline: datetime | None
 
 
-class Told(Struct, frozen=True, kw_only=True):
-    """An Event that this process has recorded."""
-
-    time: datetime
-    about: str
-    reason: str
-    note: str
-    warning: bool
-
-
 class Overview(Struct, frozen=True, kw_only=True):
     """The page's content. ``leading`` False: this replica stands by and knows nothing."""
 
@@ -58,6 +52,35 @@ class Overview(Struct, frozen=True, kw_only=True):
     reasons: tuple[tuple[str, int], ...]
     nodes: tuple[NodeAtRisk, ...]
     events: tuple[Told, ...]
+
+
+def _nothing(_: str) -> int | None:
+    return None
+
+
+def _nowhere() -> Iterable[NodeAtRisk]:
+    return ()
+
+
+@dataclass(slots=True)
+class Board:
+    """Where the page gets its content from; ``main`` fills it in once the process leads."""
+
+    live: Live | None = None
+    told: Iterable[Told] = ()
+    in_flight: Callable[[str], int | None] = _nothing
+    nodes: Callable[[], Iterable[NodeAtRisk]] = _nowhere
+
+    def show(self, time: datetime) -> Overview:
+        """The content at this moment."""
+        return overview(
+            self.live or Live(),
+            time=time,
+            leading=self.live is not None,
+            in_flight=self.in_flight,
+            nodes=self.nodes(),
+            events=tuple(self.told),
+        )
 
 
 def overview(
@@ -84,7 +107,7 @@ def overview(
 
 
 def _row(record: TenantRecord, live: Live, in_flight: Callable[[str], int | None]) -> Row:
-    status, ready = record.status, _ready(record)
+    status, ready = record.status, ready_condition(record)
     usage, limit = status.usage, budget_of(record, live)
     return Row(
         name=record.meta.name,
@@ -101,17 +124,28 @@ def _row(record: TenantRecord, live: Live, in_flight: Callable[[str], int | None
     )
 
 
-def _ready(record: TenantRecord) -> Condition | None:
+def ready_condition(record: TenantRecord) -> Condition | None:
+    """The condition Ready, if the operator has come to the Tenant."""
     return next((each for each in record.status.conditions if each.type == ConditionType.READY), None)
 
 
 def budget_of(record: TenantRecord, live: Live) -> tuple[str, str] | None:
     """Amount and window of the budget that holds for a Tenant, as said; None when there is none, or nobody can tell."""
-    tenant = record.tenant
-    if isinstance(tenant, FieldError):
-        return None
-    tier = live.tiers.get(tenant.spec.tier)
-    given = [tenant.spec.budget, None if tier is None or isinstance(tier, FieldError) else tier.spec.budget]
-    amount = next((each.amount for each in given if each is not None and each.amount is not None), None)
-    window = next((each.window.value for each in given if each is not None and each.window is not None), "Month")
-    return None if amount is None else (amount, window)
+    given = [each.budget for each in _said(record, live) if each.budget is not None]
+    amount = next((each.amount for each in given if each.amount is not None), None)
+    window = next((each.window for each in given if each.window is not None), BudgetWindow.MONTH)
+    return None if amount is None else (amount, window.value)
+
+
+def most_replicas(record: TenantRecord, live: Live) -> int | None:
+    """Most pods that a Tenant may have; None when nobody has said."""
+    given = [each.autoscaling for each in _said(record, live) if each.autoscaling is not None]
+    return next((each.max_replicas for each in given if each.max_replicas is not None), None)
+
+
+def _said(record: TenantRecord, live: Live) -> list[Settings]:
+    """What the Tenant says and what its tier says, as far as they can be read. Cheaper than resolving all of it."""
+    if isinstance(record.tenant, FieldError):
+        return []
+    tier = live.tiers.get(record.tenant.spec.tier)
+    return [record.tenant.spec, *([] if tier is None or isinstance(tier, FieldError) else [tier.spec])]

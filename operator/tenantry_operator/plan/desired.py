@@ -36,6 +36,8 @@ class Platform(Struct, frozen=True, kw_only=True):
     service_account: str = "tenantry-operator"
     #: The shared counters; None: each pod counts for itself.
     store: Store | None = None
+    #: Namespace of Prometheus, which reads the metrics of tenants' pods; empty: nobody does.
+    monitoring_namespace: str = ""
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -190,7 +192,7 @@ def values(tenant: str, spec: ResolvedSpec, document: contract.Policy, platform:
         },
         "service": {"nodePort": spec.node_port},
         "network": {
-            "ingressNamespaces": [platform.namespace],
+            "ingressNamespaces": sorted({platform.namespace, platform.monitoring_namespace} - {""}),
             "egress": {"ports": ports, "namespaces": namespaces},
             "redis": _redis_egress(platform.store),
         },

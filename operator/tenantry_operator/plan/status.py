@@ -44,7 +44,7 @@ def report(facts: Facts, assessment: Assessment, platform: Platform, now: dateti
         # Hands off: what the other conditions say was true when it was written, and keeps its old observedGeneration.
         suspended = transition(old.conditions, [_suspended(assessment)], generation=generation, now=now)
         return replace(old, conditions=suspended, rollout=facts.choice.standing if facts.choice else old.rollout)
-    spec = facts.spec
+    spec, in_force = facts.spec, _in_force(facts)
     status = replace(
         old,
         observed_generation=generation,
@@ -52,8 +52,8 @@ def report(facts: Facts, assessment: Assessment, platform: Platform, now: dateti
         namespace=namespace_of(facts.meta.name),
         replicas=_count(old.replicas, facts.workload.total if facts.workload else 0, assessment.state),
         ready_replicas=_count(old.ready_replicas, facts.workload.ready if facts.workload else 0, assessment.state),
-        applied=_in_force(facts),
-        history=_judged(old.history, assessment.state),
+        applied=in_force,
+        history=_judged(_named(old.history, in_force), assessment.state),
         rollout=facts.choice.standing if facts.choice else old.rollout,
         usage=facts.usage or old.usage,
     )
@@ -72,6 +72,13 @@ def _in_force(facts: Facts) -> Applied | None:
     if applied is None or wanted is None or not wanted.tier_revision or applied.digest != wanted.digest:
         return applied
     return replace(applied, inputs=wanted.inputs, tier_revision=wanted.tier_revision)
+
+
+def _named(history: tuple[Revision, ...], in_force: Applied | None) -> tuple[Revision, ...]:
+    # A Tenant that came with its tier was applied before that had a revision: there would be none to go back to.
+    if not history or in_force is None or history[0].tier_revision or history[0].revision != in_force.revision:
+        return history
+    return (replace(history[0], tier_revision=in_force.tier_revision), *history[1:])
 
 
 def _count(old: int, new: int, state: State) -> int:

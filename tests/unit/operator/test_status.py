@@ -200,3 +200,14 @@ def test_an_open_circuit_shows_whatever_else_is_the_case(facts: Facts) -> None:
     assert said(open_circuit)["Degraded"] == "True"
     assert condition(open_circuit, "Degraded").reason == Reason.CIRCUIT_OPEN
     assert said(open_circuit)["Ready"] == said(written(facts))["Ready"]
+
+
+def test_history_names_the_revision_of_the_tier_also_where_the_tier_had_none_yet_when_it_was_applied() -> None:
+    facts = settled()
+    first = applied(TenantStatus(), facts.wanted.digest if facts.wanted else "", "tenant-1", "f", NOW)
+    assert first.history[0].tier_revision == ""
+    assert facts.wanted is not None
+    later = replace(facts, status=first, wanted=replace(facts.wanted, tier_revision="standard-1"))
+    assert written(later).history[0].tier_revision == "standard-1"
+    moved = replace(later, wanted=replace(facts.wanted, digest="sha256:other", tier_revision="standard-2"))
+    assert written(moved).history[0].tier_revision == "", "what is not applied is nobody's past"

@@ -1,0 +1,124 @@
+"""The status page: what it shows, in which order, and that nothing in it is markup that somebody else wrote."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from html.parser import HTMLParser
+
+from msgspec.structs import replace
+from prometheus_client import CollectorRegistry, generate_latest
+from tenantry_operator.api.conditions import Condition, ConditionStatus
+from tenantry_operator.api.decode import FieldError, decode_tier
+from tenantry_operator.api.tenant import TenantStatus, Usage
+from tenantry_operator.kube.events import Told
+from tenantry_operator.live import Live
+from tenantry_operator.live import TenantRecord as Record
+from tenantry_operator.page.html import page
+from tenantry_operator.page.view import Board, NodeAtRisk, Overview, overview
+from tenantry_operator.tenant_metrics import TenantMetrics
+
+from tests.unit.operator.tenants import NOW, tenant
+
+
+def record(name: str, *, ready: bool = True, spend: str | None = None, message: str = "", **spec: object) -> Record:
+    """A Tenant as the operator knows it."""
+    made = tenant(**spec)
+    made = replace(made, metadata=replace(made.metadata, name=name))
+    condition = Condition(
+        type="Ready",
+        status=ConditionStatus.TRUE if ready else ConditionStatus.FALSE,
+        reason="Ready" if ready else "QuotaBlocked",
+        message=message,
+        last_transition_time=NOW,
+    )
+    usage = None if spend is None else Usage(spend=spend)
+    status = TenantStatus(conditions=(condition,), replicas=2, ready_replicas=1, usage=usage)
+    return Record(made.metadata, status, made)
+
+
+def live(*records: Record) -> Live:
+    """The operator's picture, with a tier that has a budget."""
+    found = Live(tenants={each.meta.name: each for each in records})
+    raw = {"metadata": {"name": "standard"}, "spec": {"budget": {"amount": "50"}, "autoscaling": {"maxReplicas": 7}}}
+    found.tiers["standard"] = decode_tier(raw)
+    return found
+
+
+def shown(picture: Live, nodes: Iterable[NodeAtRisk] = (), events: tuple[Told, ...] = ()) -> Overview:
+    return overview(picture, time=NOW, leading=True, in_flight={"acme": 3}.get, nodes=nodes, events=events)
+
+
+def test_those_that_are_not_ready_come_first_with_their_share_of_the_budget() -> None:
+    content = shown(live(record("acme", spend="45"), record("globex", ready=False, message="quota"), record("b")))
+    assert [row.name for row in content.rows] == ["globex", "acme", "b"]
+    acme = content.rows[1]
+    assert (acme.in_flight, acme.spend, acme.budget, acme.used) == (3, "45", "50", 90)
+    assert content.reasons == (("Ready", 2), ("QuotaBlocked", 1))
+    assert content.rows[0].used is None, "nobody knows what it has spent"
+
+
+def test_a_tenant_that_cannot_be_read_is_shown_all_the_same() -> None:
+    broken = replace_tenant(record("acme"), FieldError("spec.tier", "is a number"))
+    assert [(row.name, row.tier, row.budget) for row in shown(live(broken)).rows] == [("acme", "", "")]
+
+
+def replace_tenant(known: Record, wrong: FieldError) -> Record:
+    return Record(known.meta, known.status, wrong)
+
+
+class Tags(HTMLParser):
+    """What a page consists of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_what_others_have_written_is_text() -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    told = Told(NOW, evil, "KeyRotated", evil, warning=False)
+    node = NodeAtRisk(name=evil, why=evil, deadline=NOW + timedelta(seconds=120))
+    content = shown(live(record("acme", ready=False, message=evil)), [node], (told,))
+    read = Tags()
+    read.feed(page(content))
+    assert "img" not in read.tags
+    assert read.text.count(evil) == 5
+    assert read.tags.count("script") == 1
+
+
+def test_the_latest_event_comes_first() -> None:
+    events = tuple(Told(NOW, "acme", reason, "", warning=False) for reason in ("First", "Second"))
+    text = page(shown(live(), events=events))
+    assert text.index("Second") < text.index("First")
+
+
+def test_a_replica_that_stands_by_says_so_and_nothing_else() -> None:
+    text = page(Board().show(NOW))
+    assert "This replica stands by" in text
+    assert "<table" not in text
+
+
+def test_metrics_of_tenants_are_those_of_the_moment() -> None:
+    picture = live(record("acme", spend="45"), record("globex", ready=False, budget={"amount": "9", "window": "Day"}))
+    registry = CollectorRegistry()
+    registry.register(TenantMetrics(picture))
+    lines = set(generate_latest(registry).decode().splitlines())
+    assert lines >= {
+        'tenantry_tenant_ready{tenant="acme",tier="standard"} 1.0',
+        'tenantry_tenant_ready{tenant="globex",tier="standard"} 0.0',
+        'tenantry_tenants{reason="QuotaBlocked",tier="standard"} 1.0',
+        'tenantry_tenant_replicas{tenant="acme"} 2.0',
+        'tenantry_tenant_replicas_max{tenant="acme"} 7.0',
+        'tenantry_budget_spent_usd{tenant="acme"} 45.0',
+        'tenantry_budget_limit_usd{tenant="acme",window="Month"} 50.0',
+        'tenantry_budget_limit_usd{tenant="globex",window="Day"} 9.0',
+    }
+    assert 'tenantry_budget_spent_usd{tenant="globex"}' not in str(lines)
+    del picture.tenants["acme"]
+    assert b"acme" not in generate_latest(registry)
