@@ -13,7 +13,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 UV_VERSION := 0.13.8
 
-.PHONY: help demo demo-down test test-unit test-component test-cluster proofs test-e2e check format lock crds \
+.PHONY: help demo demo-down test test-unit test-component test-cluster proofs test-e2e check format lock crds reference \
         cluster-up cluster-down cluster-status images compiled render-helper tools bench bench-proxy bench-render \
         bench-operator soak clean
 
@@ -60,6 +60,9 @@ lock: $(VENV)/ready ## Write the locks anew (hashes, no index lines)
 
 crds: $(VENV)/ready ## Generate crds/ from the typed models
 	@$(RUN)/python -m tenantry_operator.api.crd
+
+reference: $(VENV)/ready ## Generate docs/reference and the dashboards from the code
+	@PYTHONPATH=docs $(RUN)/python -m generator
 
 cluster-up: ## Bring up a bare kind cluster (three nodes)
 	@$(LOCALCLUSTER) up --name demo

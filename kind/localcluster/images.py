@@ -55,6 +55,8 @@ TENANTRY = Image(
         "cli/tenantry",
         "cli/tenantry_cost",
         "cli/tenantry_advise",
+        "cli/tenantry_kubectl",
+        "cli/tenantry_showback",
         "charts/tenant",
     ),
 )
