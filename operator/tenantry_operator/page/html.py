@@ -19,6 +19,8 @@ ul.sums { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; list-style: none;
 table { border-collapse: collapse; width: 100%; } caption { text-align: left; padding: .25rem 0; }
 th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+#tenants { table-layout: fixed; } #tenants td, #tenants th { overflow-wrap: break-word; }
+#tenants th:nth-child(1), #tenants th:nth-child(4) { width: 24%; }
 tbody tr { content-visibility: auto; contain-intrinsic-size: auto 2rem; }
 .bad { color: var(--bad); font-weight: 600; } .warn { color: var(--warn); font-weight: 600; }
 .good { color: var(--good); }
