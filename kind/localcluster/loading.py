@@ -23,7 +23,7 @@ def node_names(kind_name: str) -> list[str]:
 
 def load(built: Built, nodes: Sequence[str], docker: Engine, log: StepLog) -> None:
     """Bring the images into the containerd of every node that lacks one of them, all nodes side by side."""
-    wanted = {f"docker.io/library/{reference}" for reference in built.references.values()}
+    wanted = {whole_name(reference) for reference in built.references.values()}
 
     def into(node: str) -> bool:
         ctr = [*docker.docker, "exec", "--interactive", node, "ctr", "--namespace=k8s.io", "images"]
@@ -37,6 +37,12 @@ def load(built: Built, nodes: Sequence[str], docker: Engine, log: StepLog) -> No
     with ThreadPoolExecutor(max_workers=len(nodes)) as pool:
         loaded = sum(pool.map(into, nodes))
     log.note(f"into {loaded} of {len(nodes)} nodes" if loaded else "all there")
+
+
+def whole_name(reference: str) -> str:
+    """Return what containerd calls an image: a name without a registry is one of Docker Hub's own."""
+    registry, slash, _ = reference.partition("/")
+    return reference if slash and "." in registry else f"docker.io/library/{reference}"
 
 
 def load_ahead(built: Built, nodes: Sequence[str], docker: Engine, log: StepLog) -> None:

@@ -55,6 +55,7 @@ PROGRAMS = {
         Program("coredns", "node", "./cmd/coredns"),
         Program("noderoutes", "node", "./cmd/noderoutes"),
         Program("pause", "node", "./cmd/pause"),
+        Program("envoy-gateway", "gateway", "github.com/envoyproxy/gateway/cmd/envoy-gateway"),
     )
 }
 

@@ -6,18 +6,22 @@ the watch goes on from leaves no gap, so they need no periodic list either.
 """
 
 import asyncio
+import logging
+import sys
 from functools import partial
 
 from tenantry_operator import metrics
 from tenantry_operator.api.meta import NAMESPACE_PREFIX
-from tenantry_operator.apply.kinds import WATCHED
+from tenantry_operator.apply.kinds import OPTIONAL, WATCHED
 from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.reflector import Reflector
-from tenantry_operator.kube.resources import DEPLOYMENTS, NAMESPACES, RESOURCE_QUOTAS, Resource
+from tenantry_operator.kube.resources import DEPLOYMENTS, HTTP_ROUTES, NAMESPACES, RESOURCE_QUOTAS, Resource
 from tenantry_operator.live import Live
 from tenantry_operator.plan import names
-from tenantry_operator.plan.observed import Child, LiveDeployment, LiveObject, child, version
+from tenantry_operator.plan.observed import Child, LiveAny, LiveDeployment, LiveObject, LiveRoute, child, version
 from tenantry_operator.queue import Lane, WorkQueue
+
+log = logging.getLogger(__name__)
 
 
 class Children:
@@ -30,8 +34,23 @@ class Children:
 
     def listed(self, found: list[Child], as_of: str) -> None:
         """All of them; also finds those that went away while nobody was looking."""
+        self._serve(True)
         for tenant in self._live.replace_kind(self._resource.group_kind, found, version(as_of)):
             self._queue.add(tenant, Lane.PROGRESS)
+
+    def missing(self) -> None:
+        """The cluster does not know the kind."""
+        self._serve(False)
+        for tenant in self._live.replace_kind(self._resource.group_kind, [], sys.maxsize):
+            self._queue.add(tenant, Lane.PROGRESS)
+
+    def _serve(self, served: bool) -> None:
+        if self._resource is not HTTP_ROUTES or self._live.routes_served is served:
+            return
+        self._live.routes_served = served
+        log.info("HTTPRoutes are %s by this cluster", "served" if served else "not served")
+        for tenant in self._live.tenants:
+            self._queue.add(tenant, Lane.RESYNC)
 
     def changed(self, item: Child, gone: bool) -> None:
         """One of them was added, changed, or is gone (or has lost its label)."""
@@ -75,22 +94,25 @@ class ChildWatches:
                 group.create_task(reflector.run())
 
 
-def _reflector(
-    client: Client, resource: Resource, sink: Children
-) -> Reflector[LiveObject, Child] | Reflector[LiveDeployment, Child]:
-    keep = partial(child, resource.group_kind)
-    if resource is DEPLOYMENTS:
-        followed = Reflector(client, resource, sink, labels=names.MANAGED_SELECTOR, into=LiveDeployment, keep=keep)
-        metrics.WATCH_AGE_SECONDS.labels(resource.kind).set_function(followed.age)
-        return followed
-    plain = Reflector(
+#: The kinds of which more is read than who owns which field. Of all others the metadata is enough, except of quotas,
+#: which also tell how many Secrets there are.
+_READ_AS: dict[Resource, type[LiveAny]] = {
+    DEPLOYMENTS: LiveDeployment,
+    HTTP_ROUTES: LiveRoute,
+    RESOURCE_QUOTAS: LiveObject,
+}
+
+
+def _reflector(client: Client, resource: Resource, sink: Children) -> Reflector[LiveAny, Child]:
+    followed: Reflector[LiveAny, Child] = Reflector(
         client,
         resource,
         sink,
         labels=names.MANAGED_SELECTOR,
-        into=LiveObject,
-        keep=keep,
-        metadata_only=resource is not RESOURCE_QUOTAS,  # which also tell how many Secrets there are
+        into=_READ_AS.get(resource, LiveObject),
+        keep=partial(child, resource.group_kind),
+        metadata_only=resource not in _READ_AS,
+        missing=sink.missing if resource in OPTIONAL else None,
     )
-    metrics.WATCH_AGE_SECONDS.labels(resource.kind).set_function(plain.age)
-    return plain
+    metrics.WATCH_AGE_SECONDS.labels(resource.kind).set_function(followed.age)
+    return followed

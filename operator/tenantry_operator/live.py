@@ -47,6 +47,8 @@ class Live:
     tenants: dict[str, TenantRecord] = field(default_factory=dict)
     tiers: dict[str, TenantTier | FieldError] = field(default_factory=dict)
     credentials: dict[str, Credential] = field(default_factory=dict)
+    #: Whether the cluster knows HTTPRoutes, as last heard.
+    routes_served: bool = False
     #: Revisions of tiers by their names, and what was decided last on each tier's roll-out.
     revisions: dict[str, TierRevision] = field(default_factory=dict)
     decisions: dict[str, Decision] = field(default_factory=dict)

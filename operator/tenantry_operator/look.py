@@ -15,6 +15,8 @@ from tenantry_operator.live import Live, TenantRecord
 from tenantry_operator.plan import desired, names, objects
 from tenantry_operator.plan.assess import Assessment, Facts, resolved, retains, unknown_revision
 from tenantry_operator.plan.desired import Platform, Wanted
+from tenantry_operator.plan.exposure import Reach, Way
+from tenantry_operator.plan.hostnames import Granted, HostNames
 from tenantry_operator.plan.keys import IssuedKey, next_change, settled
 from tenantry_operator.plan.observed import Ref
 from tenantry_operator.plan.standing import Choice, choose
@@ -37,6 +39,8 @@ class Lookout:
         self._keys: dict[str, tuple[str, tuple[IssuedKey, ...]]] = {}
         self._lost: dict[str, int] = {}
         self._doubtful: set[str] = set()
+        #: None until every Tenant's status has been asked what it holds.
+        self._hostnames: HostNames | None = None
         #: As last read; what still holds for its tenants when a tier has gone or cannot be read any more.
         self._tiers: dict[str, TenantTier] = {}
 
@@ -45,6 +49,8 @@ class Lookout:
         self._keys.pop(name, None)
         self._lost.pop(name, None)
         self._doubtful.discard(name)
+        if self._hostnames is not None:
+            self._hostnames.forget(name)
 
     def look(self, record: TenantRecord, turn: Turn, now: datetime) -> Facts:
         """What is known now. A recheck takes nothing for granted that no watch reports."""
@@ -52,6 +58,7 @@ class Lookout:
         tier, choice, spec = self._holding(record, now)
         if isinstance(tier, TenantTier):
             self._tiers[tier.metadata.name] = tier
+        granted = self._granted(record, spec)
         facts = Facts(
             now=now,
             meta=record.meta,
@@ -65,6 +72,9 @@ class Lookout:
             store_problem=self._live.store_problem,
             usage=self._usage(name, spec, now),
             throttled=turn.throttled,
+            reach=Reach(way=self._way(), hostnames=granted.hostnames),
+            granted=granted,
+            way=self._platform.exposure.way,
         )
         if turn.recheck or self._has_lost_secrets(name):
             self._doubtful.add(name)
@@ -147,6 +157,21 @@ class Lookout:
         tier = replace(tier, spec=choice.revision.spec)
         return tier, choice, resolved(record.tenant, tier)
 
+    def _way(self) -> Way:
+        way = self._platform.exposure.way
+        return Way.NONE if way is Way.GATEWAY and not self._live.routes_served else way
+
+    def _granted(self, record: TenantRecord, spec: ResolvedSpec | Assessment) -> Granted:
+        """The host names that are the tenant's; as long as nothing of it is changed, those that it has."""
+        if self._hostnames is None:
+            self._hostnames = HostNames(self._platform.exposure.reserved)
+            for each in self._live.tenants.values():
+                self._hostnames.recall(each.meta.name, each.status.hostnames)
+        leaving = record.meta.deletion_timestamp is not None
+        if isinstance(spec, Assessment) or spec.suspend_reconcile or leaving:
+            return Granted(hostnames=record.status.hostnames)
+        return self._hostnames.claim(record.meta.name, spec.hostnames)
+
     def _last_tier(self, tier: str, status: TenantStatus) -> TenantTier | None:
         """The tier as it last held for the tenant: in the revision that it is on, which outlives the tier itself."""
         revision = self._live.revisions.get(status.rollout.revision) if status.rollout else None
@@ -175,8 +200,8 @@ class Lookout:
         revision = facts.choice.revision if facts.choice else None
         document = desired.policy(name, facts.meta.generation, spec, keys)
         platform = desired.with_image(self._platform, revision.image) if revision else self._platform
-        values = desired.values(name, spec, document, platform)
-        inputs = desired.inputs(facts.tenant.spec, document.keys, facts.credentials)
+        values = desired.values(name, spec, document, platform, facts.reach)
+        inputs = desired.inputs(facts.tenant.spec, document.keys, facts.credentials, facts.reach)
         own = self.own(facts)
         if facts.choice and facts.choice.held and applied and desired.unmoved(applied, inputs, facts.choice.revision):
             digest = applied.digest

@@ -30,6 +30,7 @@ from tenantry_operator.page import server as page_server
 from tenantry_operator.page.view import Board
 from tenantry_operator.plan import names
 from tenantry_operator.plan.desired import Platform, split_image
+from tenantry_operator.plan.exposure import Exposure, Gateway, Way
 from tenantry_operator.pods import Pods, followed
 from tenantry_operator.queue import Lane, WorkQueue
 from tenantry_operator.reconcile import Reconciler
@@ -62,6 +63,13 @@ def parser() -> argparse.ArgumentParser:
         default="http://127.0.0.1:{nodePort}/v1",
         help="endpoint of tenants with a node port; {nodePort}, {tenant} and {namespace} are filled in (%(default)s)",
     )
+    add("--expose", type=Way, default=Way.NONE, choices=list(Way), help="how tenants are reached from outside")
+    add("--gateway", type=_gateway, metavar="NAMESPACE/NAME[/LISTENER]", help="the Gateway of all tenants")
+    add("--gateway-url", default="", help="endpoint of tenants behind it; {tenant} is filled in")
+    add("--forwarding-namespace", action="append", default=[], help="of pods that forward requests to tenants")
+    add("--ingress-class", default="", help="ingressClassName of the tenants' Ingresses")
+    add("--ingress-annotation", type=_annotation, action="append", default=[], metavar="NAME=VALUE")
+    add("--ingress-tls-secret", default="", help="Secret in a tenant's namespace with its Ingress' certificate")
     add("--tenant-role", default="tenantry-operator-tenant", help="ClusterRole for our work in tenant namespaces")
     add("--service-account", default="tenantry-operator", help="our own ServiceAccount, in --namespace")
     add("--lease-name", default="tenantry-operator")
@@ -94,12 +102,43 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
+def _gateway(text: str) -> Gateway:
+    namespace, _, rest = text.partition("/")
+    name, _, section = rest.partition("/")
+    if not (namespace and name):
+        raise argparse.ArgumentTypeError("must be NAMESPACE/NAME, for example tenantry-system/tenantry")
+    return Gateway(namespace=namespace, name=name, section=section)
+
+
+def _annotation(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError("must be NAME=VALUE")
+    return name, value
+
+
+def exposure(arguments: argparse.Namespace) -> Exposure:
+    """How tenants are reached from outside, as the command line says."""
+    return Exposure(
+        way=arguments.expose,
+        gateway=arguments.gateway,
+        url=arguments.gateway_url,
+        ingress_class=arguments.ingress_class,
+        ingress_annotations=dict(arguments.ingress_annotation),
+        ingress_tls_secret=arguments.ingress_tls_secret,
+        namespaces=tuple(arguments.forwarding_namespace),
+        node_port_url=arguments.public_url_template,
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the operator; returns its exit status: 0 stopped as told, 1 failed, 2 wrong usage."""
     options = parser()
     arguments = options.parse_args(argv)
     if not (arguments.release_all or arguments.apply_crds or arguments.tenant_image):
         options.error("--tenant-image is required: the image that tenants' pods run, for example tenantry:1.0")
+    if arguments.expose is Way.GATEWAY and not (arguments.gateway and "{tenant}" in arguments.gateway_url):
+        options.error("--expose Gateway needs --gateway, and --gateway-url with {tenant} in it")
     logs.configure(arguments.log_level)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -141,7 +180,7 @@ async def _operate(arguments: argparse.Namespace, access: config.Access, client:
         image_repository=repository,
         image_tag=tag,
         image_pull_policy=arguments.tenant_image_pull_policy,
-        public_url_template=arguments.public_url_template,
+        exposure=exposure(arguments),
         tenant_role=arguments.tenant_role,
         service_account=arguments.service_account,
         monitoring_namespace=arguments.monitoring_namespace,

@@ -96,3 +96,31 @@ template:
       - name: tmp
         emptyDir: {sizeLimit: 64Mi}
 {{- end }}
+
+{{- /* What the operator is told of the ways to its tenants. */ -}}
+{{- define "tenantry.exposure" -}}
+{{- $exposure := .Values.exposure -}}
+- --expose={{ eq $exposure.type "Service" | ternary "None" $exposure.type }}
+{{- if eq $exposure.type "Gateway" }}
+- --gateway={{ include "tenantry.gatewayNamespace" . }}/{{ .Values.gateway.name }}{{ with .Values.gateway.sectionName }}/{{ . }}{{ end }}
+- {{ printf "--gateway-url=%s" $exposure.url | quote }}
+{{- end }}
+{{- if eq $exposure.type "Ingress" }}
+{{- with .Values.ingress.className }}
+- --ingress-class={{ . }}
+{{- end }}
+{{- range $name, $value := .Values.ingress.annotations }}
+- {{ printf "--ingress-annotation=%s=%s" $name $value | quote }}
+{{- end }}
+{{- with .Values.ingress.tlsSecretName }}
+- --ingress-tls-secret={{ . }}
+{{- end }}
+{{- end }}
+{{- range $exposure.forwardingNamespaces }}
+- --forwarding-namespace={{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "tenantry.gatewayNamespace" -}}
+{{ .Values.gateway.create | ternary .Release.Namespace (.Values.gateway.namespace | default .Release.Namespace) }}
+{{- end }}

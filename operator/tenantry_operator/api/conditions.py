@@ -94,6 +94,13 @@ class Reason(StrEnum):
     DEADLINE_EXCEEDED = "DeadlineExceeded", "The Deployment made no progress within its deadline."
     QUOTA_BLOCKED = "QuotaBlocked", "The namespace's ResourceQuota refuses a pod that is needed."
     PARTLY_AVAILABLE = "PartlyAvailable", "The endpoint answers, with fewer pods than wanted."
+    ROUTE_PENDING = "RoutePending", "The gateway's controller has not said yet whether it takes the route."
+    ROUTE_NOT_ACCEPTED = (
+        "RouteNotAccepted",
+        "The gateway does not serve the Tenant's route; the message has its controller's words.",
+    )
+    NOT_EXPOSED = "NotExposed", "Nothing in this cluster leads to the Tenant from outside; the message says what lacks."
+    HOSTNAME_TAKEN = "HostnameTaken", "A host name that the Tenant asks for is another's; the message says whose."
     LIMITS_PER_REPLICA = (
         "LimitsPerReplica",
         "Each pod counts for itself, because no shared counters are configured.",

@@ -166,13 +166,23 @@ def resolve(tenant: Tenant, tier: TenantTier) -> ResolvedSpec:
         autoscaling=scaling,
         capacity=settings.placement.capacity or Capacity.SPOT_PREFERRED,
         architectures=settings.placement.architectures or (),
-        hostnames=tuple(name.replace("{tenant}", tenant.metadata.name) for name in settings.exposure.hostnames or ()),
+        hostnames=_hostnames(settings.exposure.hostnames or (), tenant.metadata.name),
         node_port=settings.exposure.node_port,
         suspend_reconcile=bool(settings.suspend.reconcile),
         suspend_traffic=bool(settings.suspend.traffic),
         deletion_policy=settings.deletion_policy,
         deletion_protection=bool(settings.deletion_protection),
     )
+
+
+def _hostnames(patterns: tuple[str, ...], tenant: str) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(pattern.replace("{tenant}", tenant) for pattern in patterns))
+    for hostname in found:
+        if len(hostname) > 253 or max(map(len, hostname.split("."))) > 63:
+            raise FieldError(
+                "spec.exposure.hostnames", f"has {hostname}, of which a part is longer than 63 characters: shorten it"
+            )
+    return found
 
 
 def _key(key: Key) -> ResolvedKey:

@@ -15,7 +15,9 @@ from tenantry_operator.api.resources import Resources
 from tenantry_operator.api.rules import DNS_LABEL, DNS_NAME, Rule, about, duration, number, reserved, sequence, text
 from tenantry_operator.api.traffic import Models, Pricing, Routes, Upstream
 
-HOSTNAME = r"([-a-z0-9]|\{tenant\})+(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+"
+#: A host name as the Gateway API takes it, and no address: its last label begins with a letter.
+_PIECE = r"([a-z0-9]|\{tenant\})"
+HOSTNAME = rf"{_PIECE}(([-a-z0-9]|\{{tenant\}})*{_PIECE})?(\.{DNS_LABEL})*\.[a-z]([-a-z0-9]*[a-z0-9])?"
 
 
 class OwnerKind(StrEnum):
@@ -162,7 +164,12 @@ class Exposure(Struct, frozen=True, kw_only=True, rename="camel"):
                 ],
                 ...,
             ],
-            sequence(reserved("host names that the endpoint answers to. Default: none."), max_length=16, unique=True),
+            sequence(
+                "Host names that the endpoint answers to, where the platform has a gateway. One that another Tenant had"
+                " first stays with that one. Default: none.",
+                max_length=16,
+                unique=True,
+            ),
         ]
         | None
     ) = None

@@ -102,6 +102,10 @@ class TenantStatus(Struct, frozen=True, kw_only=True, rename="camel", omit_defau
     ] = ()
     namespace: Annotated[str, text("Where the tenant lives.", max_length=63)] = ""
     endpoint: Annotated[str, text("Base URL for the OpenAI SDK.", max_length=512)] = ""
+    hostnames: Annotated[
+        tuple[Annotated[str, text("A host name.", max_length=253)], ...],
+        sequence("Those of exposure.hostnames that are the Tenant's; what another had first is not.", max_length=16),
+    ] = ()
     replicas: Annotated[int, number("Pods that there are.", ge=0, le=2**31 - 1)] = 0
     ready_replicas: Annotated[int, number("Pods that answer.", ge=0, le=2**31 - 1)] = 0
     deletion_protection: Annotated[

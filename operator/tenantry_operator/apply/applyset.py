@@ -30,15 +30,28 @@ from tenantry_operator.apply.namespace import terminating
 from tenantry_operator.apply.rights import once_granted
 from tenantry_operator.kube import errors
 from tenantry_operator.kube.client import Client
-from tenantry_operator.kube.resources import DEPLOYMENTS, SECRETS, Resource
+from tenantry_operator.kube.resources import DEPLOYMENTS, HTTP_ROUTES, SECRETS, Resource
 from tenantry_operator.plan import names, objects
 from tenantry_operator.plan.assess import Failure
 from tenantry_operator.plan.drift import Drift, put_back
-from tenantry_operator.plan.observed import Child, LiveDeployment, LiveObject, Ref, child, own_fields, version
+from tenantry_operator.plan.observed import (
+    Child,
+    LiveAny,
+    LiveDeployment,
+    LiveObject,
+    LiveRoute,
+    Ref,
+    child,
+    own_fields,
+    version,
+)
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+#: The kinds of which more is read than who owns which field.
+_READ_AS: Mapping[Resource, type[LiveAny]] = {DEPLOYMENTS: LiveDeployment, HTTP_ROUTES: LiveRoute}
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -145,7 +158,7 @@ class ApplySet:
             self.drifts.append(Drift(kind=member.resource.kind, name=member.ref.name, fields=fields))
         return child(member.resource.group_kind, after)
 
-    async def _counted(self, member: Member) -> LiveObject | LiveDeployment:
+    async def _counted(self, member: Member) -> LiveAny:
         known, result = self._known.get(member.ref), "failed"
         try:
             after = await self._put(member)
@@ -158,7 +171,7 @@ class ApplySet:
             metrics.APPLIES.labels(member.resource.kind, result).inc()
         return after
 
-    async def _put(self, member: Member) -> LiveObject | LiveDeployment:
+    async def _put(self, member: Member) -> LiveAny:
         known = self._known.get(member.ref)
         what = f"{member.resource.kind} {member.ref.name}"
         try:
@@ -176,15 +189,14 @@ class ApplySet:
         except (errors.Invalid, errors.BadRequest) as error:
             raise Failure(Reason.APPLY_FORBIDDEN, f"{what}: {error.message}") from error
 
-    async def _write(self, member: Member, *, force: bool) -> LiveObject | LiveDeployment:
-        into: type[LiveObject | LiveDeployment] = LiveDeployment if member.resource is DEPLOYMENTS else LiveObject
+    async def _write(self, member: Member, *, force: bool) -> LiveAny:
         return await self._client.apply(
             member.resource,
             member.ref.name,
             member.body,
             namespace=member.ref.namespace or None,
             force=force,
-            into=into,
+            into=_READ_AS.get(member.resource, LiveObject),
         )
 
     async def _find(self, member: Member) -> LiveObject | None:

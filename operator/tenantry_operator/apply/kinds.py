@@ -41,6 +41,8 @@ STAGES: dict[Resource, Stage] = {
     kube.SERVICES: Stage.REST,
     kube.HORIZONTAL_POD_AUTOSCALERS: Stage.REST,
     kube.POD_DISRUPTION_BUDGETS: Stage.REST,
+    kube.INGRESSES: Stage.REST,
+    kube.HTTP_ROUTES: Stage.REST,
 }
 
 #: What keeps a tenant in its bounds: put back also while nothing else can be applied.
@@ -61,6 +63,9 @@ MANAGED = tuple(STAGES)
 
 #: The kinds that are watched across the cluster. Secrets are not: the operator may read them in single namespaces only.
 WATCHED = tuple(resource for resource in MANAGED if resource is not kube.SECRETS)
+
+#: Kinds that a cluster may lack, today or for good.
+OPTIONAL = frozenset({kube.HTTP_ROUTES})
 
 GROUP_KINDS = frozenset(resource.group_kind for resource in MANAGED)
 BY_GROUP_KIND = {resource.group_kind: resource for resource in MANAGED}

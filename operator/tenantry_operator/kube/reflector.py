@@ -27,6 +27,8 @@ K = TypeVar("K")
 SILENCE = 75.0
 #: Seconds until the next attempt after a failure; they double, with jitter.
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 30.0
+#: Seconds between looks for a kind that the cluster does not know.
+MISSING_PAUSE = 10.0
 
 
 class Sink(Protocol[K]):
@@ -52,15 +54,16 @@ class Reflector(Generic[T, K]):
         into: type[T],
         keep: Callable[[T], K],
         metadata_only: bool = False,
+        missing: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._resource, self._sink = client, resource, sink
         self._labels, self._into, self._keep = labels, into, keep
-        self._metadata_only = metadata_only
+        self._metadata_only, self._missing = metadata_only, missing
         self._clock, self._heard = clock, clock()
         self._version = ""
         self._failures = 0
-        #: Set once the first list is complete.
+        #: Set once the first list is complete, or it is certain that there can be none.
         self.synced = asyncio.Event()
 
     def age(self) -> float:
@@ -75,6 +78,12 @@ class Reflector(Generic[T, K]):
                     await self._list()
                 await self._follow()
             except errors.KubeError as error:
+                if isinstance(error, errors.NotFound) and self._missing is not None:
+                    self._version, self._failures, self._heard = "", 0, self._clock()
+                    self._missing()
+                    self.synced.set()
+                    await asyncio.sleep(MISSING_PAUSE * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+                    continue
                 if isinstance(error, errors.Gone):
                     self._version = ""
                 else:

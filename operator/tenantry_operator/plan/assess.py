@@ -19,6 +19,8 @@ from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.plan import names
 from tenantry_operator.plan.desired import Wanted
 from tenantry_operator.plan.drift import Drift
+from tenantry_operator.plan.exposure import Reach, Way
+from tenantry_operator.plan.hostnames import Granted
 from tenantry_operator.plan.keys import IssuedKey, expired, expiring
 from tenantry_operator.plan.observed import Child, Workload, fingerprint
 from tenantry_operator.plan.standing import Choice
@@ -48,7 +50,7 @@ class State(Enum):
     PAUSED = auto()  # spec.suspend.traffic
     ASLEEP = auto()
     PROGRESSING = auto()
-    STUCK = auto()  # pods do not come up
+    STUCK = auto()  # pods do not come up, or the gateway does not take the route
     READY = auto()
 
 
@@ -106,6 +108,11 @@ class Facts(Struct, frozen=True, kw_only=True):
     counts_shared: bool = False
     store_problem: tuple[Reason, str] | None = None
     usage: Usage | None = None
+    #: What leads to it from outside now, and what it does not get of what it asks for.
+    reach: Reach = Reach()
+    granted: Granted = Granted()
+    #: What this installation is set to, whether the cluster has it or not.
+    way: Way = Way.NONE
     #: When something is known to be due (a key expires, a wave begins), whatever else happens.
     next_due: datetime | None = None
 
@@ -269,7 +276,7 @@ def _health(facts: Facts, spec: ResolvedSpec) -> Assessment:
         return Assessment(state=State.ASLEEP, reason=Reason.ASLEEP)
     if workload.available and history and history[0].outcome is Outcome.READY:
         # This revision has been up before: pods that come and go with the load make it degraded, not unready.
-        return Assessment(state=State.READY, reason=Reason.READY, degraded=_degraded(facts, spec, workload))
+        return _refused_by_gateway(facts) or _ready(facts, spec, workload)
     if not workload.current:
         return _on_the_way(State.PROGRESSING)
     if workload.refused:
@@ -293,7 +300,36 @@ def _health(facts: Facts, spec: ResolvedSpec) -> Assessment:
     if workload.updated < workload.wanted or workload.total > workload.updated or workload.available == 0:
         # No numbers in the message: each of them would be a write of its own on the way up.
         return _on_the_way(State.PROGRESSING)
-    return Assessment(state=State.READY, reason=Reason.READY, degraded=_degraded(facts, spec, workload))
+    return _refused_by_gateway(facts) or _unheard_by_gateway(facts) or _ready(facts, spec, workload)
+
+
+def _ready(facts: Facts, spec: ResolvedSpec, workload: Workload) -> Assessment:
+    return Assessment(
+        state=State.READY,
+        reason=Reason.READY,
+        degraded=_degraded(facts, spec, workload),
+        # No watch tells when another Tenant gives a host name up.
+        requeue=RECHECK if facts.granted.refused else None,
+    )
+
+
+def _refused_by_gateway(facts: Facts) -> Assessment | None:
+    refused = sorted({each.route.refused for each in facts.children if each.route is not None and each.route.refused})
+    if facts.reach.way is not Way.GATEWAY or not refused:
+        return None
+    return Assessment(state=State.STUCK, reason=Reason.ROUTE_NOT_ACCEPTED, message="; ".join(refused), requeue=FALLBACK)
+
+
+def _unheard_by_gateway(facts: Facts) -> Assessment | None:
+    routes = [each.route for each in facts.children if each.route is not None and not each.terminating]
+    if facts.reach.way is not Way.GATEWAY or all(route.accepted for route in routes):
+        return None
+    return Assessment(
+        state=State.PROGRESSING,
+        reason=Reason.ROUTE_PENDING,
+        message="no gateway has taken the route yet: see that the Gateway exists and its controller runs",
+        requeue=FALLBACK,
+    )
 
 
 def _degraded(facts: Facts, spec: ResolvedSpec, workload: Workload) -> tuple[Reason, str] | None:
@@ -301,6 +337,10 @@ def _degraded(facts: Facts, spec: ResolvedSpec, workload: Workload) -> tuple[Rea
         return Reason.PARTLY_AVAILABLE, f"{workload.available} of {workload.wanted} pods are available"
     if facts.store_problem is not None:
         return facts.store_problem
+    if (lacking := _unexposed(facts, spec)) is not None:
+        return Reason.NOT_EXPOSED, lacking
+    if facts.granted.refused:
+        return Reason.HOSTNAME_TAKEN, _taken(facts.granted)
     if facts.keys and (about_keys := _key_ends(facts.keys, facts.now)):
         return about_keys
     limited = spec.limits.requests_per_minute or spec.limits.tokens_per_minute or spec.limits.concurrent_requests
@@ -310,6 +350,30 @@ def _degraded(facts: Facts, spec: ResolvedSpec, workload: Workload) -> tuple[Rea
             " configured: give the platform a Redis, or set autoscaling.maxReplicas to 1 where they must be exact"
         )
     return None
+
+
+def _unexposed(facts: Facts, spec: ResolvedSpec) -> str | None:
+    if facts.way is Way.GATEWAY and facts.reach.way is Way.NONE:
+        return (
+            "the endpoint is reached from inside the cluster only, because this cluster has no HTTPRoute"
+            " (gateway.networking.k8s.io/v1): install an implementation of the Gateway API"
+        )
+    if facts.way is Way.NONE and spec.hostnames:
+        return (
+            "exposure.hostnames lead nowhere, because the platform is installed without a gateway: set exposure.type"
+            " in its chart's values, or take the host names away"
+        )
+    return None
+
+
+def _taken(granted: Granted) -> str:
+    whose = [
+        f"{host} is held by Tenant {tenant}" if tenant else f"{host} is the platform's own"
+        for host, tenant in granted.refused.items()
+    ]
+    return (
+        f"{', '.join(whose)}: name another in exposure.hostnames; a Tenant that gives one up frees it within a minute"
+    )
 
 
 def _key_ends(issued: tuple[IssuedKey, ...], now: datetime) -> tuple[Reason, str] | None:

@@ -15,7 +15,8 @@ from tenantry_operator.api.resolve import ResolvedBudget, ResolvedSpec
 from tenantry_operator.api.tenant import Applied, TenantSpec
 from tenantry_operator.api.traffic import Rates, Upstream
 from tenantry_operator.api.units import parse_usd
-from tenantry_operator.plan import names
+from tenantry_operator.plan import exposure, names
+from tenantry_operator.plan.exposure import NOWHERE, Exposure, Reach
 from tenantry_operator.plan.keys import IssuedKey
 from tenantry_operator.plan.revisions import Image, TierRevision
 from tenantry_operator.plan.store import Store, namespace_of_host
@@ -30,8 +31,7 @@ class Platform(Struct, frozen=True, kw_only=True):
     image_repository: str
     image_tag: str
     image_pull_policy: str = "IfNotPresent"
-    #: With {nodePort}, {tenant} and {namespace}; used for tenants with a node port.
-    public_url_template: str = "http://127.0.0.1:{nodePort}/v1"
+    exposure: Exposure = Exposure()
     tenant_role: str = "tenantry-operator-tenant"
     service_account: str = "tenantry-operator"
     #: The shared counters; None: each pod counts for itself.
@@ -155,7 +155,9 @@ def _budget(budget: ResolvedBudget | None) -> contract.Budget | None:
     )
 
 
-def values(tenant: str, spec: ResolvedSpec, document: contract.Policy, platform: Platform) -> dict[str, object]:
+def values(
+    tenant: str, spec: ResolvedSpec, document: contract.Policy, platform: Platform, reach: Reach = NOWHERE
+) -> dict[str, object]:
     """The values of ``charts/tenant`` (its ``values.schema.json`` is the authority)."""
     namespaces, ports = _egress([upstream.base_url for upstream in spec.upstreams])
     limits = {"memory": spec.resources.memory_limit}
@@ -192,11 +194,14 @@ def values(tenant: str, spec: ResolvedSpec, document: contract.Policy, platform:
         },
         "service": {"nodePort": spec.node_port},
         "network": {
-            "ingressNamespaces": sorted({platform.namespace, platform.monitoring_namespace} - {""}),
+            "ingressNamespaces": sorted(
+                {platform.namespace, platform.monitoring_namespace, *platform.exposure.namespaces} - {""}
+            ),
             "egress": {"ports": ports, "namespaces": namespaces},
             "redis": _redis_egress(platform.store),
         },
         "redis": {"enabled": platform.store is not None},
+        "route": exposure.values(reach, platform.exposure),
         "suspend": {"traffic": spec.suspend_traffic},
     }
 
@@ -224,25 +229,16 @@ def _redis_egress(store: Store | None) -> dict[str, object]:
     return {"port": store.port, **where}
 
 
-def endpoint(tenant: str, spec: ResolvedSpec, platform: Platform) -> str:
-    """The base URL to give to the OpenAI SDK."""
-    if spec.node_port is None:
-        return f"http://{names.WORKLOAD}.{namespace_of(tenant)}.svc.cluster.local/v1"
-    template = platform.public_url_template
-    parts = {"{nodePort}": str(spec.node_port), "{tenant}": tenant, "{namespace}": namespace_of(tenant)}
-    for placeholder, value in parts.items():
-        template = template.replace(placeholder, value)
-    return template
-
-
-def inputs(spec: TenantSpec, keys: Sequence[contract.Key], credentials: Mapping[str, object]) -> str:
+def inputs(
+    spec: TenantSpec, keys: Sequence[contract.Key], credentials: Mapping[str, object], reach: Reach = NOWHERE
+) -> str:
     """What a tenant itself brings in, as said and not as worked out: a new operator reads the same from it.
 
     As long as it stays the same, a newer chart, image or operator waits for the tenant's wave.
     """
     said = msgspec.to_builtins(replace(spec, tier_revision=None))
     own = {name: value for name, value in said.items() if value is not None}
-    given = msgspec.json.encode([own, keys, credentials], order="deterministic")
+    given = msgspec.json.encode([own, keys, credentials, *([reach] if reach != NOWHERE else [])], order="deterministic")
     return hashlib.sha256(given).hexdigest()[:32]
 
 

@@ -76,6 +76,31 @@ class LiveStatus(Struct, frozen=True, rename="camel"):
     conditions: list[LiveCondition] = []
 
 
+class RouteCondition(LiveCondition, frozen=True, rename="camel"):
+    """What a gateway's controller says of a route, and of which state of it."""
+
+    observed_generation: int = 0
+
+
+class RouteParent(Struct, frozen=True):
+    """One Gateway of a route."""
+
+    conditions: list[RouteCondition] = []
+
+
+class RouteStatus(Struct, frozen=True):
+    """``status`` of an HTTPRoute."""
+
+    parents: list[RouteParent] = []
+
+
+class LiveRoute(Struct, frozen=True):
+    """An HTTPRoute, as far as we read it."""
+
+    metadata: ManagedMeta
+    status: RouteStatus = RouteStatus()
+
+
 class LiveUsage(Struct, frozen=True):
     """``status.used`` of a ResourceQuota; absent elsewhere."""
 
@@ -97,6 +122,10 @@ class LiveDeployment(Struct, frozen=True, rename="camel"):
     status: LiveStatus = LiveStatus()
 
 
+#: Whatever the API server answers to an apply.
+LiveAny = LiveObject | LiveDeployment | LiveRoute
+
+
 class Workload(Struct, frozen=True, kw_only=True):
     """How a Deployment fares."""
 
@@ -108,6 +137,13 @@ class Workload(Struct, frozen=True, kw_only=True):
     available: int
     deadline_exceeded: bool = False
     refused: str = ""  # why pods cannot be created, in the API server's words
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """What a gateway makes of an HTTPRoute (https://gateway-api.sigs.k8s.io/reference/spec/#routeparentstatus)."""
+
+    accepted: bool = False  # as it is now, and everything that it leads to exists
+    refused: str = ""  # why not, in the controller's words; neither: nothing has been said yet
 
 
 class Ref(Struct, frozen=True, order=True):
@@ -130,6 +166,7 @@ class Child(Struct, frozen=True, kw_only=True):
     terminating: bool = False
     tenant_uid: str = ""  # Namespaces only: whose it is
     workload: Workload | None = None
+    route: Route | None = None
     secrets: int | None = None  # ResourceQuotas only: how many Secrets it has counted in the namespace
     lost: int = 0  # ResourceQuotas only: how often that has become less, as far as this process has seen
 
@@ -153,7 +190,7 @@ class Child(Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, lost=lost) if lost else self
 
 
-def child(group_kind: str, live: LiveObject | LiveDeployment) -> Child:
+def child(group_kind: str, live: LiveAny) -> Child:
     """The facts of one object."""
     meta = live.metadata
     return Child(
@@ -166,6 +203,7 @@ def child(group_kind: str, live: LiveObject | LiveDeployment) -> Child:
         terminating=meta.deletion_timestamp is not None,
         tenant_uid=meta.annotations.get(names.TENANT_UID, "") if group_kind == "Namespace" else "",
         workload=_workload(live) if isinstance(live, LiveDeployment) else None,
+        route=_route(live) if isinstance(live, LiveRoute) else None,
         secrets=_secrets(live) if isinstance(live, LiveObject) else None,
     )
 
@@ -219,6 +257,19 @@ def _workload(live: LiveDeployment) -> Workload:
         deadline_exceeded=progressing is not None and progressing.reason == "ProgressDeadlineExceeded",
         refused=failure.message if failure is not None and failure.status == "True" else "",
     )
+
+
+def _route(live: LiveRoute) -> Route:
+    generation = live.metadata.generation
+    said = [
+        condition
+        for parent in live.status.parents
+        for condition in parent.conditions
+        if condition.type in ("Accepted", "ResolvedRefs") and condition.observed_generation >= generation
+    ]
+    refused = [f"{each.reason}: {each.message}" for each in said if each.status == "False"]
+    accepted = {each.type for each in said if each.status == "True"} == {"Accepted", "ResolvedRefs"}
+    return Route(accepted=accepted and not refused, refused="; ".join(refused))
 
 
 def fingerprint(children: list[Child]) -> str:

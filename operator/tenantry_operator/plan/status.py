@@ -9,7 +9,8 @@ from tenantry_operator.api.meta import namespace_of
 from tenantry_operator.api.resolve import ResolvedSpec
 from tenantry_operator.api.tenant import HISTORY_LENGTH, Applied, Outcome, Revision, TenantStatus
 from tenantry_operator.plan.assess import Assessment, Facts, State
-from tenantry_operator.plan.desired import Platform, endpoint
+from tenantry_operator.plan.desired import Platform
+from tenantry_operator.plan.exposure import endpoint
 
 _TRUE, _FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
 
@@ -60,7 +61,8 @@ def report(facts: Facts, assessment: Assessment, platform: Platform, now: dateti
     if isinstance(spec, ResolvedSpec):
         status = replace(
             status,
-            endpoint=endpoint(facts.meta.name, spec, platform),
+            endpoint=endpoint(facts.meta.name, spec, facts.reach, platform.exposure),
+            hostnames=facts.reach.hostnames,
             deletion_protection=spec.deletion_protection,
         )
     return status

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from tenantry_operator.api import crd
 from tenantry_operator.api.resolve import ResolvedKey, resolve
 from tenantry_operator.plan.desired import policy, values
+from tenantry_operator.plan.exposure import Exposure, Gateway, Reach, Way
 from tenantry_operator.plan.keys import IssuedKey, kept, rotated, rotation_due
 
 from tests.unit.charts.conftest import Object, RenderPlatform, RenderTenant
@@ -117,6 +118,10 @@ def described() -> dict[str, str]:
     return dict(leaves(schema))
 
 
+#: A platform with a gateway.
+EXPOSED = replace(PLATFORM, exposure=Exposure(way=Way.GATEWAY, gateway=Gateway(name="shared", namespace="edge")))
+
+
 def is_reserved(field: str) -> bool:
     return described()[field].startswith("Reserved, not in force yet")
 
@@ -143,7 +148,8 @@ def test_a_tier_promises_nothing_that_is_not_in_force(platform: RenderPlatform, 
 async def objects(render: RenderTenant, spec: Spec) -> list[Object]:
     resolved = resolve(acme(**{"upstreams": [UPSTREAM], **spec}), tier())
     keys = [after(key) for key in resolved.keys]
-    return await render(**values("acme", resolved, policy("acme", 1, resolved, keys), PLATFORM))
+    reach = Reach(way=Way.GATEWAY, hostnames=resolved.hostnames)
+    return await render(**values("acme", resolved, policy("acme", 1, resolved, keys), EXPOSED, reach))
 
 
 def after(wanted: ResolvedKey) -> IssuedKey:

@@ -315,11 +315,48 @@ async def test_an_image_may_be_named_by_digest(tenant: RenderTenant) -> None:
     assert at(find(objects, "Deployment"), f"{POD}.containers.0.image") == f"registry.example.com/tenantry@{digest}"
 
 
-async def test_a_route_sends_its_host_names_to_the_service(tenant: RenderTenant) -> None:
-    route = {"enabled": True, "hostnames": ["acme.example.com"], "parentRefs": [{"name": "edge", "namespace": "gw"}]}
-    spec = at(find(await tenant(route=route), "HTTPRoute"), "spec")
+PARENT = {"name": "shared", "namespace": "edge", "sectionName": "https"}
+
+
+async def test_the_tenants_path_leads_to_its_api_on_any_host(tenant: RenderTenant) -> None:
+    objects = await tenant(route={"kind": "Gateway", "parentRef": PARENT})
+    (route,) = [each for each in objects if each["kind"] == "HTTPRoute"]
+    assert at(route, "spec.parentRefs") == [PARENT]
+    assert at(route, "spec.hostnames") is None
+    (rule,) = at(route, "spec.rules")
+    assert at(rule, "matches") == [{"path": {"type": "PathPrefix", "value": "/acme/v1"}}]
+    assert at(rule, "filters.0.urlRewrite.path") == {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/v1"}
+    assert at(rule, "backendRefs") == [{"name": "api", "port": 80}]
+
+
+async def test_host_names_of_its_own_lead_to_its_api_alone(tenant: RenderTenant) -> None:
+    objects = await tenant(route={"kind": "Gateway", "parentRef": PARENT, "hostnames": ["acme.example.com"]})
+    spec = at(find(objects, "HTTPRoute", "api-hosts"), "spec")
     assert spec["hostnames"] == ["acme.example.com"]
-    assert at(spec, "rules.0.backendRefs.0") == {"name": "api", "port": 80}
+    (rule,) = spec["rules"]
+    assert at(rule, "matches") == [{"path": {"type": "PathPrefix", "value": "/v1"}}], "no metrics, no control routes"
+    assert at(rule, "backendRefs") == [{"name": "api", "port": 80}]
+
+
+async def test_no_route_ends_a_stream_for_its_length(tenant: RenderTenant) -> None:
+    objects = await tenant(route={"kind": "Gateway", "parentRef": PARENT, "hostnames": ["acme.example.com"]})
+    rules = [rule for each in objects if each["kind"] == "HTTPRoute" for rule in at(each, "spec.rules")]
+    assert [rule["timeouts"] for rule in rules] == [{"request": "0s"}] * 2
+
+
+async def test_an_ingress_has_the_host_names_their_certificate_and_nothing_without_host_names(
+    tenant: RenderTenant,
+) -> None:
+    options = {"className": "nginx", "annotations": {"example.com/x": "y"}, "tlsSecretName": "api-tls"}
+    hosts = ["acme.example.com", "api.acme.example"]
+    ingress = find(await tenant(route={"kind": "Ingress", "hostnames": hosts, "ingress": options}), "Ingress")
+    assert at(ingress, "metadata.annotations") == {"example.com/x": "y"}
+    assert at(ingress, "spec.ingressClassName") == "nginx"
+    assert at(ingress, "spec.tls") == [{"hosts": hosts, "secretName": "api-tls"}]
+    assert [rule["host"] for rule in at(ingress, "spec.rules")] == hosts
+    assert {at(rule, "http.paths.0.path") for rule in at(ingress, "spec.rules")} == {"/v1"}
+    without = await tenant(route={"kind": "Ingress", "hostnames": []})
+    assert not [each for each in without if each["kind"] in ("Ingress", "HTTPRoute")]
 
 
 def test_the_chart_is_a_function_of_its_values() -> None:

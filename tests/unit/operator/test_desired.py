@@ -1,4 +1,4 @@
-"""Chart values, the policy document, endpoints and digests."""
+"""Chart values, the policy document and digests."""
 
 import json
 from datetime import timedelta
@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 from tenantry_operator.api.resolve import ResolvedSpec, resolve
 from tenantry_operator.plan import names
-from tenantry_operator.plan.desired import digest, endpoint, pod_annotations, policy, split_image, values
+from tenantry_operator.plan.desired import digest, pod_annotations, policy, split_image, values
 from tenantry_operator.plan.keys import FormerKey
 from tenantry_operator.plan.objects import namespace
 from tenantry_operator.plan.store import address, store
@@ -164,11 +164,6 @@ def test_images_are_split_into_repository_and_tag_or_digest(reference: str, part
 def test_an_image_without_tag_is_refused_with_an_example(reference: str) -> None:
     with pytest.raises(ValueError, match="needs a tag"):
         split_image(reference)
-
-
-def test_the_public_template_knows_port_tenant_and_namespace() -> None:
-    platform = replace(PLATFORM, public_url_template="https://{tenant}.{namespace}:{nodePort}/v1")
-    assert endpoint("acme", resolved(exposure={"nodePort": 30001}), platform) == "https://acme.tenant-acme:30001/v1"
 
 
 def test_the_digest_covers_everything_that_is_added_to_the_chart() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -58,6 +59,7 @@ def event(kind: str, body: object) -> str:
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reflector, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(reflector, "MISSING_PAUSE", 0.0)
 
 
 class Script:
@@ -84,7 +86,9 @@ def listing(version: int, *names: str) -> web.Response:
     return web.json_response({"items": [thing(n, 1) for n in names], "metadata": {"resourceVersion": str(version)}})
 
 
-async def followed(script: Script, *, metadata_only: bool = False) -> tuple[Seen, Api]:
+async def followed(
+    script: Script, *, metadata_only: bool = False, missing: Callable[[], None] | None = None
+) -> tuple[Seen, Api]:
     """Run a reflector until the script is at its end."""
     seen = Seen()
     async with serving(script) as api, Client(api.access, manager="m") as client:
@@ -96,6 +100,7 @@ async def followed(script: Script, *, metadata_only: bool = False) -> tuple[Seen
             into=Named,
             keep=lambda item: item.metadata.name,
             metadata_only=metadata_only,
+            missing=missing,
         )
         running = asyncio.create_task(following.run())
         async with asyncio.timeout(PATIENCE):
@@ -173,3 +178,16 @@ async def test_a_silent_stream_counts_as_dead(monkeypatch: pytest.MonkeyPatch) -
             await asked_again.wait()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_kind_that_a_cluster_may_lack_is_none_at_all_until_it_is_there_and_again_once_it_goes() -> None:
+    told: list[str] = []
+    lists = [refusal(404, "NotFound"), listing(7, "a"), refusal(404, "NotFound"), listing(9, "b")]
+    seen, _ = await followed(Script(lists, [refusal(404, "NotFound")]), missing=lambda: told.append("missing"))
+    assert seen.lists == [(["a"], "7"), (["b"], "9")]
+    assert told == ["missing"] * 3
+
+
+async def test_any_other_kind_that_is_missing_is_a_failure_that_is_tried_again() -> None:
+    seen, _ = await followed(Script([refusal(404, "NotFound"), listing(7, "a")], []))
+    assert seen.lists == [(["a"], "7")]

@@ -30,7 +30,7 @@ VARIANTS: dict[str, dict[str, object]] = {
         "placement": {"capacity": "Spot", "architectures": ["arm64", "amd64"]},
         "service": {"nodePort": 30080},
         "network": {"egress": {"ports": [443, 8443], "namespaces": ["sim", "ai"], "cidrs": ["10.1.0.0/16"]}},
-        "route": {"enabled": True, "hostnames": ["a.example.com"], "parentRefs": [{"name": "gw", "namespace": "edge"}]},
+        "route": {"kind": "Gateway", "hostnames": ["a.example.com"], "parentRef": {"name": "gw", "namespace": "edge"}},
         "pod": {"preStopSeconds": 0, "priorityClassName": "high", "terminationGracePeriodSeconds": 30},
     },
     "on demand": {"placement": {"capacity": "OnDemand", "architectures": ["arm64"]}},
@@ -43,6 +43,7 @@ VARIANTS: dict[str, dict[str, object]] = {
             "limits": {"tokens": None},
         },
     },
+    "an Ingress": {"route": {"kind": "Ingress", "hostnames": ["a.example.com"], "ingress": {"tlsSecretName": "tls"}}},
     "suspended": {"suspend": {"traffic": True}, "autoscaling": {"minReplicas": 1, "maxReplicas": 3}},
 }
 
