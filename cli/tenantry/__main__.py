@@ -15,6 +15,7 @@ COMMANDS = {
     ),
     "operator": ("tenantry_operator.main:main", "reconcile Tenants into namespaces, keys and endpoints"),
     "ledger": ("tenantry_service.writer.main:main", "move usage events from the tenants' streams to PostgreSQL"),
+    "usage": ("tenantry_usage.main:main", "what tenants have used: a table, CSV or a FOCUS 1.2 dataset"),
     "serve-from-environment": (
         "tenantry.from_environment:main",
         "the same, where the policy and the upstream's key come as environment variables",

@@ -55,6 +55,7 @@ class _Wire(Struct, array_like=True, gc=False):
     units: _Count = 0
     unit: _Word = ""
     service_tier: _Word = ""
+    key_name: _Word = ""
 
 
 class NoEvent(ValueError):  # noqa: N818 - says what happened

@@ -44,6 +44,8 @@ class UsageEvent(NamedTuple):
     unit: str = ""
     #: The tier that the upstream says it served (``default``, ``flex``, ``priority``, ``batch``); empty if it does not.
     service_tier: str = ""
+    #: The key's name, which outlives its rotations.
+    key_name: str = ""
 
 
 #: The ``error_type`` of a row written for a request whose process died: it is billed as reserved, and ``estimated``.

@@ -39,7 +39,7 @@ CREATE TEMPORARY TABLE staging (
     input_tokens bigint, cached_input_tokens bigint, output_tokens bigint, reasoning_tokens bigint, nano_usd bigint,
     estimated boolean, price_version text, policy_revision text, usage text, cache_write_tokens bigint,
     audio_input_tokens bigint, audio_output_tokens bigint, image_input_tokens bigint, image_output_tokens bigint,
-    units bigint, unit text, service_tier text, created_ms bigint
+    units bigint, unit text, service_tier text, key_name text, created_ms bigint
 ) ON COMMIT DELETE ROWS
 """
 
@@ -61,7 +61,7 @@ _CORRECTIONS = f"""
         else f"s.{name} - e.{name}"
         if name in _COUNTS
         else f"e.{name}"
-        if name in ("tenant", "key_id", "served_model")
+        if name in ("tenant", "key_id", "key_name", "served_model")
         else f"s.{name}"
         for name in _PLAIN
     )
@@ -80,11 +80,11 @@ def _summed(rows: str) -> str:
     added = ", ".join(f"{name} = d.{name} + EXCLUDED.{name}" for name in ("requests", *_SUMS, "estimated"))
     return f"""
     WITH fresh AS ({rows}), summed AS (
-        INSERT INTO usage_daily AS d (day, tenant, key_id, model, requests, {", ".join(_SUMS)}, estimated, month)
-        SELECT started_at::date, tenant, key_id, served_model, count(*) FILTER (WHERE corrects IS NULL), {sums},
+        INSERT INTO usage_daily AS d (day, tenant, key_name, model, requests, {", ".join(_SUMS)}, estimated, month)
+        SELECT started_at::date, tenant, key_name, served_model, count(*) FILTER (WHERE corrects IS NULL), {sums},
             sum(estimated::integer - (corrects IS NOT NULL)::integer), date_trunc('month', created_at)::date
         FROM fresh GROUP BY 1, 2, 3, 4, 12 ORDER BY 2, 1, 3, 4, 12
-        ON CONFLICT (tenant, day, key_id, model, month) DO UPDATE SET {added}
+        ON CONFLICT (tenant, day, key_name, model, month) DO UPDATE SET {added}
     )
     SELECT count(*) FROM fresh
     """  # noqa: S608

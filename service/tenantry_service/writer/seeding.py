@@ -17,12 +17,12 @@ from tenantry_service.writer.sweeper import Sweeper
 
 #: Seconds between two looks for states that were born without a past.
 SEED_SECONDS = 30.0
-_STATE = re.compile(rb"tn:\{([a-z0-9-]{1,63})\}:limits(?::([a-z0-9]{1,64}))?")
+_STATE = re.compile(rb"tn:\{([a-z0-9-]{1,63})\}:limits(?::(.{1,253}))?", re.DOTALL)
 _SPENT = """
 SELECT coalesce(sum(nano_usd) FILTER (WHERE started_at >= to_timestamp($3)), 0)::bigint,
     coalesce(sum(nano_usd) FILTER (WHERE started_at >= to_timestamp($4)), 0)::bigint
 FROM usage_events
-WHERE tenant = $1 AND ($2 = '' OR key_id = $2) AND started_at >= to_timestamp(least($3, $4))
+WHERE tenant = $1 AND ($2 = '' OR key_name = $2) AND started_at >= to_timestamp(least($3, $4))
     AND occurred_at < to_timestamp($5 / 1000.0)
 """
 
@@ -53,29 +53,29 @@ class Seeder:
             for key in await scan(self._link, "tn:{*}:limits*")
             if (match := _STATE.fullmatch(key))
         ]
-        values = await self._link.call(("GET", keys.state_of(key_id)) for keys, _, key_id in scopes)
+        values = await self._link.call(("GET", keys.state_of(key_name)) for keys, _, key_name in scopes)
         born: list[tuple[Keys, str, str, StateView]] = []
-        for (keys, tenant, key_id), value in zip(scopes, values, strict=True):
+        for (keys, tenant, key_name), value in zip(scopes, values, strict=True):
             if isinstance(value, bytes):
                 try:
                     state = calls.read_state(value)
                 except UnreadableError:
                     continue
                 if not state.seeded:
-                    born.append((keys, tenant, key_id, state))
+                    born.append((keys, tenant, key_name, state))
         if born:
             waiting = await self._link.call(("XLEN", keys.usage) for keys, *_ in born)
             connection = await self._connect()
             try:
-                for (keys, tenant, key_id, state), length in zip(born, waiting, strict=True):
+                for (keys, tenant, key_name, state), length in zip(born, waiting, strict=True):
                     if length == 0:
-                        await self._seed_one(connection, keys, tenant, key_id, state)
+                        await self._seed_one(connection, keys, tenant, key_name, state)
             finally:
                 connection.terminate()
         self._took = time.monotonic() - began
 
-    async def _seed_one(self, connection: Connection, keys: Keys, tenant: str, key_id: str, state: StateView) -> None:
-        spent = await connection.fetchrow(_SPENT, tenant, key_id, state.day, state.month, state.born_ms)
+    async def _seed_one(self, connection: Connection, keys: Keys, tenant: str, key_name: str, state: StateView) -> None:
+        spent = await connection.fetchrow(_SPENT, tenant, key_name, state.day, state.month, state.born_ms)
         assert spent is not None
         day, month = (max(0, int(part)) for part in spent)
-        self.seeded += await self._scripts.run(calls.seed(keys, key_id, state, day, month))
+        self.seeded += await self._scripts.run(calls.seed(keys, key_name, state, day, month))

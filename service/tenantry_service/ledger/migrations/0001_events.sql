@@ -31,6 +31,7 @@ CREATE TABLE usage_events (
     units bigint NOT NULL DEFAULT 0,
     unit text NOT NULL DEFAULT '',
     service_tier text NOT NULL DEFAULT '',
+    key_name text NOT NULL DEFAULT '',
     -- The event that this row corrects: its figures are then differences, and it counts no request.
     corrects text,
     inserted_at timestamptz NOT NULL DEFAULT now(),
@@ -43,7 +44,8 @@ CREATE INDEX usage_events_by_tenant ON usage_events (tenant, started_at);
 CREATE TABLE usage_daily (
     day date NOT NULL,
     tenant text NOT NULL,
-    key_id text NOT NULL,
+    -- Keys rotate, their names stay.
+    key_name text NOT NULL,
     model text NOT NULL,
     requests bigint NOT NULL,
     input_tokens bigint NOT NULL,
@@ -54,7 +56,7 @@ CREATE TABLE usage_daily (
     estimated bigint NOT NULL,
     -- Of the rows summed: the month of created_at, by which partitions go; almost always that of the day.
     month date NOT NULL,
-    PRIMARY KEY (tenant, day, key_id, model, month)
+    PRIMARY KEY (tenant, day, key_name, model, month)
 );
 
 -- What came as an event and is none, or none that can be billed: kept as it came, for somebody to look at.

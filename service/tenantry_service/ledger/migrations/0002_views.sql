@@ -4,6 +4,7 @@ SELECT
     coalesce(corrects, event_id) AS request_id,
     tenant,
     min(key_id) AS key_id,
+    min(key_name) AS key_name,
     min(started_at) AS started_at,
     max(occurred_at) AS occurred_at,
     min(route) AS route,
