@@ -5,13 +5,13 @@ event costs at most a period, whatever the reason. All of it is reads, and what 
 """
 
 import asyncio
-import hashlib
 import logging
 import random
 from collections.abc import Callable
 
 import msgspec
 
+from tenantry_operator.apply.credentials import content_digest
 from tenantry_operator.apply.kinds import TENANTS, TIERS
 from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.errors import KubeError
@@ -44,8 +44,7 @@ class CredentialSecret(msgspec.Struct, frozen=True):
     def facts(self) -> Credential:
         """What is kept of it."""
         meta, value = self.metadata, self.data.get(names.SECRET_FIELD)
-        # With the uid: what is the same secret as before must not show as such to those who may see hashes only.
-        content = hashlib.sha256(f"{meta.uid}/{value}".encode()).hexdigest()[:16] if value else ""
+        content = content_digest(meta.uid, value) if value else ""
         return Credential(meta.name, meta.uid, version(meta.resource_version), content)
 
 

@@ -50,6 +50,7 @@ class Steps:
         self._client, self._live, self._lookout = client, live, lookout
         self._renderer, self._reporter = renderer, reporter
         self._platform, self._accounts, self._now = platform, accounts, now
+        self._credentials = credentials.Credentials(client, platform.namespace)
 
     async def prepare(self, facts: Facts) -> Facts:
         """Our finalizer and the set's bookkeeping, before anything is made that they are to find again."""
@@ -162,7 +163,7 @@ class Steps:
     async def _members(self, facts: Facts, wanted: Wanted) -> list[applyset.Member]:
         name = facts.meta.name
         rendered = await self._rendered(facts, wanted)
-        copies = await credentials.copies(self._client, name, wanted.spec.upstreams, self._platform.namespace)
+        copies = await self._credentials.copies(name, wanted.spec.upstreams, facts.credentials)
         return applyset.members(name, [*wanted.own, *rendered, *copies, *self._store_secret(facts)])
 
     def _store_secret(self, facts: Facts) -> list[objects.Object]:
