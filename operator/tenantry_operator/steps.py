@@ -9,9 +9,8 @@ from msgspec.structs import replace
 from tenantry_operator.api.conditions import Reason
 from tenantry_operator.api.meta import namespace_of
 from tenantry_operator.api.resolve import ResolvedSpec
-from tenantry_operator.apply import applyset, credentials, keys, pods
+from tenantry_operator.apply import applyset, credentials, keys, pods, secrets
 from tenantry_operator.apply import namespace as namespaces
-from tenantry_operator.apply.intact import secret_intact
 from tenantry_operator.apply.kinds import FENCES, TENANTS
 from tenantry_operator.kube import errors
 from tenantry_operator.kube.client import Client
@@ -82,15 +81,17 @@ class Steps:
         """The keys: read, made, or replaced. With them the copies of credentials, which no watch reports either."""
         spec, name = facts.spec, facts.meta.name
         assert isinstance(spec, ResolvedSpec)
-        issues = await keys.ensure(self._client, name, spec.keys, fresh=facts.fresh, now=facts.now)
+        held = None if facts.fresh else await secrets.held(self._client, name)
+        issues = await keys.ensure(self._client, name, spec.keys, held, facts.now)
         for key, replaced, tampered in issues:
             if replaced is not None:
                 note = replacement(key, replaced, tampered=tampered)
                 await self._reporter.record(facts, Reason.KEY_ROTATED.value, note, warning=tampered)
         lost = self._lookout.lost_keys(facts, [issue.key for issue in issues if issue.replaced is None])
         drifts = [Drift(kind=SECRETS.kind, name=names.key_secret(key.name)) for key in lost]
-        intact = facts.fresh or (
-            await credentials.intact(self._client, name, spec.upstreams) and await self._store_intact(facts)
+        intact = held is None or (
+            credentials.intact(name, spec.upstreams, held)
+            and all(secrets.holds(held, name, body) for body in self._store_secret(facts))
         )
         if intact:
             self._lookout.trust(name)
@@ -169,10 +170,6 @@ class Steps:
     def _store_secret(self, facts: Facts) -> list[objects.Object]:
         store, name = self._platform.store, facts.meta.name
         return [] if store is None else [objects.store_secret(name, store.url(name, facts.meta.uid))]
-
-    async def _store_intact(self, facts: Facts) -> bool:
-        """Whether the Secret of the shared counters is there, and holds what it should."""
-        return all([await secret_intact(self._client, facts.meta.name, body) for body in self._store_secret(facts)])
 
     async def _rendered(self, facts: Facts, wanted: Wanted) -> Objects:
         name = facts.meta.name

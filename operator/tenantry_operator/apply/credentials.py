@@ -12,13 +12,13 @@ from typing import NamedTuple
 import msgspec
 
 from tenantry_operator.api.conditions import Reason
-from tenantry_operator.api.meta import namespace_of
 from tenantry_operator.api.traffic import Upstream
+from tenantry_operator.apply.secrets import HeldSecret
 from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.resources import SECRETS
 from tenantry_operator.plan import names, objects
 from tenantry_operator.plan.assess import Failure
-from tenantry_operator.plan.observed import LiveMeta, LiveObject, own_fields
+from tenantry_operator.plan.observed import LiveMeta, own_fields
 
 
 class _Source(msgspec.Struct, frozen=True):
@@ -73,15 +73,10 @@ def content_digest(uid: str, value: str) -> str:
     return hashlib.sha256(f"{uid}/{value}".encode()).hexdigest()[:16]
 
 
-async def intact(client: Client, tenant: str, upstreams: Sequence[Upstream]) -> bool:
+def intact(tenant: str, upstreams: Sequence[Upstream], held: Mapping[str, HeldSecret]) -> bool:
     """Whether all copies exist and nobody has changed what we applied of them; their content is not looked at."""
     wanted = [names.upstream_secret(upstream.name) for upstream in upstreams if upstream.credentials_secret]
-    if not wanted:
-        return True
-    listed = await client.list(
-        SECRETS, namespace=namespace_of(tenant), labels=f"{names.PART_OF}={names.set_id(tenant)}", into=LiveObject
-    )
-    found = {live.metadata.name: own_fields(live.metadata) for live in listed}
+    found = {name: own_fields(held[name].metadata) for name in wanted if name in held}
     return all(found.get(name) == _fields(objects.secret_copy(tenant, name, "")) for name in wanted)
 
 

@@ -12,24 +12,23 @@ import contextlib
 import hashlib
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
-
-import msgspec
 
 from tenantry_operator.api.conditions import Reason
 from tenantry_operator.api.meta import namespace_of
 from tenantry_operator.api.resolve import ResolvedKey
 from tenantry_operator.apply.namespace import terminating
 from tenantry_operator.apply.rights import once_granted
+from tenantry_operator.apply.secrets import HeldSecret
 from tenantry_operator.kube import errors
 from tenantry_operator.kube.client import Client, Nothing
 from tenantry_operator.kube.resources import SECRETS
 from tenantry_operator.plan import names, objects
 from tenantry_operator.plan.assess import Failure
 from tenantry_operator.plan.keys import IssuedKey, is_tampered, kept, noted, recalled, rotated, rotation_due
-from tenantry_operator.plan.observed import LiveMeta, LiveObject
+from tenantry_operator.plan.observed import LiveObject
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +40,6 @@ _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 
 #: How often a Secret that changes under our hands is read anew before the queue comes back to it.
 TRIES = 5
-
-
-class _Secret(msgspec.Struct, frozen=True):
-    metadata: LiveMeta
-    data: dict[str, str] = {}
 
 
 class Issue(NamedTuple):
@@ -72,27 +66,32 @@ def digest_of(key: str) -> tuple[str, str] | None:
 
 
 async def ensure(
-    client: Client, tenant: str, wanted: Sequence[ResolvedKey], *, fresh: bool, now: datetime
+    client: Client, tenant: str, wanted: Sequence[ResolvedKey], held: Mapping[str, HeldSecret] | None, now: datetime
 ) -> tuple[Issue, ...]:
-    """Every wanted key as it should be ``now``: issued, replaced, or only read. Idempotent.
+    """Every wanted key as it should be ``now``: issued, replaced, or only told from what is ``held``. Idempotent.
 
-    In a namespace that is not ``fresh`` it looks first, which saves a refused POST for each key; the result is the
-    same. Killed between two keys: those that exist are read next time. Raises Failure for a Secret that is not ours
-    or holds no key.
+    ``held`` is None in a namespace that was made a moment ago: then nothing was read, and our rights there may not
+    have been heard of yet. Killed between two keys: those that exist are read next time. Raises Failure for a Secret
+    that is not ours or holds no key.
     """
-    return tuple(await asyncio.gather(*(_ensure(client, tenant, key, fresh, now) for key in wanted)))
+    return tuple(await asyncio.gather(*(_ensure(client, tenant, key, held, now) for key in wanted)))
 
 
-async def _ensure(client: Client, tenant: str, wanted: ResolvedKey, fresh: bool, now: datetime) -> Issue:
-    if fresh or (found := await _find(client, tenant, wanted.name)) is None:
+async def _ensure(
+    client: Client, tenant: str, wanted: ResolvedKey, held: Mapping[str, HeldSecret] | None, now: datetime
+) -> Issue:
+    found, fresh = (held or {}).get(names.key_secret(wanted.name)), held is None
+    if found is None:
         first = await _create(client, tenant, wanted, fresh=fresh, now=now)
         if first is not None:
             return Issue(first)
-        found = await client.get(SECRETS, names.key_secret(wanted.name), namespace=namespace_of(tenant), into=_Secret)
+        found = await client.get(
+            SECRETS, names.key_secret(wanted.name), namespace=namespace_of(tenant), into=HeldSecret
+        )
     for _ in range(TRIES):
         with contextlib.suppress(errors.Conflict):  # somebody was faster: what they wrote may be what we want
             return await _settle(client, tenant, wanted, found, now)
-        found = await client.get(SECRETS, found.metadata.name, namespace=namespace_of(tenant), into=_Secret)
+        found = await client.get(SECRETS, found.metadata.name, namespace=namespace_of(tenant), into=HeldSecret)
     return await _settle(client, tenant, wanted, found, now)
 
 
@@ -112,7 +111,7 @@ async def _create(client: Client, tenant: str, wanted: ResolvedKey, *, fresh: bo
     return key
 
 
-async def _settle(client: Client, tenant: str, wanted: ResolvedKey, found: _Secret, now: datetime) -> Issue:
+async def _settle(client: Client, tenant: str, wanted: ResolvedKey, found: HeldSecret, now: datetime) -> Issue:
     """Write what is to change, if anything, over the version that was read. Raises Conflict when it has changed."""
     key, shown = _record(wanted, found, tenant)
     after, text, read = kept(key, wanted, now), None, found.metadata
@@ -136,11 +135,7 @@ def _known(text: str) -> tuple[str, str]:
     return digest
 
 
-async def _find(client: Client, tenant: str, name: str) -> _Secret | None:
-    return await client.find(SECRETS, names.key_secret(name), namespace=namespace_of(tenant), into=_Secret)
-
-
-def _record(wanted: ResolvedKey, secret: _Secret, tenant: str) -> tuple[IssuedKey, tuple[str, str] | None]:
+def _record(wanted: ResolvedKey, secret: HeldSecret, tenant: str) -> tuple[IssuedKey, tuple[str, str] | None]:
     """What was issued, and id and digest of what the Secret shows."""
     where = f"Secret {secret.metadata.name} in {namespace_of(tenant)}"
     if secret.metadata.labels.get(names.TENANT_LABEL) != tenant:

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
+from sys import intern
 
 import msgspec
 from msgspec import Raw, Struct
@@ -191,14 +192,14 @@ class Child(Struct, frozen=True, kw_only=True):
 
 
 def child(group_kind: str, live: LiveAny) -> Child:
-    """The facts of one object."""
+    """The facts of one object. Names that all objects of a tenant share are kept once."""
     meta = live.metadata
     return Child(
-        ref=Ref(group_kind, meta.namespace, meta.name),
+        ref=Ref(group_kind, intern(meta.namespace), intern(meta.name)),
         uid=meta.uid,
         version=version(meta.resource_version),
-        tenant=meta.labels.get(names.TENANT_LABEL, ""),
-        set_id=meta.labels.get(names.PART_OF, ""),
+        tenant=intern(meta.labels.get(names.TENANT_LABEL, "")),
+        set_id=intern(meta.labels.get(names.PART_OF, "")),
         fields=_owned(meta),
         terminating=meta.deletion_timestamp is not None,
         tenant_uid=meta.annotations.get(names.TENANT_UID, "") if group_kind == "Namespace" else "",

@@ -12,8 +12,9 @@ from tenantry_operator import metrics
 from tenantry_operator.render.helper import Helper
 from tenantry_operator.render.renderer import ChartIdentity, Objects, RenderError, canonical, digest_of
 
-#: Results kept: some 15 KiB each. A converged tenant is not rendered at all, so this only has to hold those in motion.
-CACHE_ENTRIES = 512
+#: Results kept: some 10 KiB each. A converged tenant is not rendered at all, so this only has to hold those that a
+#: worker is about to try again.
+CACHE_ENTRIES = 64
 
 
 def find_helper() -> str:

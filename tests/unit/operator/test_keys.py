@@ -14,6 +14,7 @@ from tenantry_operator.api.conditions import Reason
 from tenantry_operator.api.resolve import ResolvedKey
 from tenantry_operator.apply import keys, rights
 from tenantry_operator.apply.keys import Issue
+from tenantry_operator.apply.secrets import held
 from tenantry_operator.kube import errors
 from tenantry_operator.kube.client import Client
 from tenantry_operator.plan import names
@@ -40,11 +41,15 @@ class Secrets:
         self.meanwhile: Callable[[dict[str, Any]], None] = lambda _: None
 
     async def answer(self, asked: Asked) -> web.Response:
-        """GET, POST and merge patch."""
+        """List by label, GET, POST and merge patch."""
         if self.forbidden:
             self.forbidden -= 1
             return refusal(403, "Forbidden")
         name = asked.path.rpartition("/")[2]
+        if asked.method == "GET" and name == "secrets":
+            key, _, value = asked.query["labelSelector"].partition("=")
+            listed = [each for each in self.stored.values() if each["metadata"].get("labels", {}).get(key) == value]
+            return web.json_response({"items": listed})
         if asked.method == "GET":
             found = self.stored.get(name)
             return web.json_response(found) if found else refusal(404, "NotFound")
@@ -80,7 +85,8 @@ def _encoded(values: dict[str, str]) -> dict[str, str]:
 
 async def ensure(client: Client, *keys_wanted: ResolvedKey, fresh: bool = False, now: datetime = NOW) -> list[Issue]:
     """Acme's keys as they should be now."""
-    return list(await keys.ensure(client, "acme", keys_wanted, fresh=fresh, now=now))
+    known = None if fresh else await held(client, "acme")
+    return list(await keys.ensure(client, "acme", keys_wanted, known, now))
 
 
 def test_a_key_has_its_id_and_secret_apart_and_is_never_the_same_twice() -> None:
