@@ -16,6 +16,7 @@ from tenantry_operator.api.meta import ObjectMeta
 from tenantry_operator.api.tenant import Tenant, TenantStatus
 from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.api.traffic import Upstream
+from tenantry_operator.plan.assess import LimiterMode
 from tenantry_operator.plan.observed import Child, Ref, version
 from tenantry_operator.plan.revisions import TierRevision
 from tenantry_operator.plan.usage import RollUp
@@ -57,6 +58,8 @@ class Live:
     #: What is wrong with the shared counters as the operator sees them, and what each tenant has used.
     store_problem: tuple[Reason, str] | None = None
     usage: dict[str, RollUp] = field(default_factory=dict)
+    #: Tenants with pods that cannot reach the shared counters: what most of those do, how many they are, of how many.
+    limiter_modes: dict[str, tuple[LimiterMode, int, int]] = field(default_factory=dict)
     _tier_versions: dict[str, int] = field(default_factory=dict)
     _children: dict[str, dict[Ref, Child]] = field(default_factory=dict)
 

@@ -70,6 +70,7 @@ class Lookout:
             credentials=self._credentials(spec) | self._store_content(record.meta),
             counts_shared=self._platform.store is not None,
             store_problem=self._live.store_problem,
+            limiter_mode=self._live.limiter_modes.get(name),
             usage=self._usage(name, spec, now),
             throttled=turn.throttled,
             reach=Reach(way=self._way(), hostnames=granted.hostnames),

@@ -18,7 +18,7 @@ from pathlib import Path
 import uvloop
 from msgspec.structs import replace
 
-from tenantry_operator import logs, maintenance, metrics, probes
+from tenantry_operator import logs, maintenance, metrics, modes, probes
 from tenantry_operator.children import ChildWatches
 from tenantry_operator.kube import config, errors
 from tenantry_operator.kube.client import Client
@@ -271,6 +271,7 @@ async def _lead(
             group.create_task(rollouts.forever())
             if shared is not None:
                 group.create_task(shared.run())
+                group.create_task(modes.follow(live, pods, lambda tenant: queue.add(tenant, Lane.PROGRESS)))
             group.create_task(
                 watch(
                     access,

@@ -54,6 +54,18 @@ class State(Enum):
     READY = auto()
 
 
+class LimiterMode(Enum):
+    """What a pod does while it cannot reach the shared counters, in its own words."""
+
+    REFUSING = "refusing"
+    LOCAL_SHARE = "local_share"
+
+    @classmethod
+    def of(cls, said: str) -> "LimiterMode | None":
+        """None for one that counts as it should."""
+        return next((mode for mode in cls if mode.value == said), None)
+
+
 class Failure(Exception):  # noqa: N818 - it is also a value that Facts and conditions carry
     """A step cannot be done now. ``stalled``: trying again changes nothing until something else changes."""
 
@@ -107,6 +119,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     #: Whether all pods count together, what is wrong with that, and what the ledger says was used.
     counts_shared: bool = False
     store_problem: tuple[Reason, str] | None = None
+    limiter_mode: tuple[LimiterMode, int, int] | None = None
     usage: Usage | None = None
     #: What leads to it from outside now, and what it does not get of what it asks for.
     reach: Reach = Reach()
@@ -335,6 +348,8 @@ def _unheard_by_gateway(facts: Facts) -> Assessment | None:
 def _degraded(facts: Facts, spec: ResolvedSpec, workload: Workload) -> tuple[Reason, str] | None:
     if workload.available < workload.wanted:
         return Reason.PARTLY_AVAILABLE, f"{workload.available} of {workload.wanted} pods are available"
+    if facts.counts_shared and facts.limiter_mode is not None:
+        return _cut_off(*facts.limiter_mode)
     if facts.store_problem is not None:
         return facts.store_problem
     if (lacking := _unexposed(facts, spec)) is not None:
@@ -374,6 +389,14 @@ def _taken(granted: Granted) -> str:
     return (
         f"{', '.join(whose)}: name another in exposure.hostnames; a Tenant that gives one up frees it within a minute"
     )
+
+
+def _cut_off(mode: LimiterMode, pods: int, asked: int) -> tuple[Reason, str]:
+    cause = f"{pods} of {asked} pods cannot reach the shared counters (Redis)"
+    remedy = "see that it runs, and what the pods' log says of it"
+    if mode is LimiterMode.REFUSING:
+        return Reason.LIMITS_REFUSING, f"{cause} and refuse requests, as limits.whenUnavailable says; {remedy}"
+    return Reason.LIMITS_LOCAL_SHARE, f"{cause} and grant a share of the limits each; {remedy}"
 
 
 def _key_ends(issued: tuple[IssuedKey, ...], now: datetime) -> tuple[Reason, str] | None:

@@ -28,6 +28,8 @@ class InFlight(Struct, frozen=True, rename="camel"):
     draining: bool = False
     #: Since the last admitted request ended; 0 while there is one.
     idle_seconds: float = 0.0
+    #: How it counts: ``shared``, ``memory`` (where nothing is shared), ``refusing`` or ``local_share``.
+    limiter: str = ""
 
 
 _decode = msgspec.json.Decoder(InFlight).decode

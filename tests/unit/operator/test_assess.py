@@ -1,5 +1,6 @@
 """Which state a tenant is in: one situation at a time, and their order."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from tenantry_operator.plan.assess import (
     FALLBACK,
     Assessment,
     Facts,
+    LimiterMode,
     State,
     assess,
     missing_credentials,
@@ -211,6 +213,23 @@ def test_counters_that_cannot_be_reached_degrade_whoever_is_served() -> None:
     problem = (Reason.LIMITS_UNREACHABLE, "Redis does not answer")
     verdict = judge(settled(counts_shared=True, store_problem=problem))
     assert (verdict.state, verdict.degraded) == (State.READY, problem)
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason", "said"),
+    [
+        (LimiterMode.REFUSING, Reason.LIMITS_REFUSING, "1 of 2 pods .* refuse requests"),
+        (LimiterMode.LOCAL_SHARE, Reason.LIMITS_LOCAL_SHARE, "1 of 2 pods .* grant a share"),
+    ],
+)
+def test_pods_that_are_cut_off_from_the_counters_degrade_their_tenant(
+    mode: LimiterMode, reason: Reason, said: str
+) -> None:
+    facts = settled(counts_shared=True, limiter_mode=(mode, 1, 2), store_problem=(Reason.LIMITS_UNREACHABLE, ""))
+    verdict = judge(facts)
+    assert verdict.degraded is not None
+    assert verdict.degraded[0] is reason
+    assert re.match(said, verdict.degraded[1])
 
 
 def test_only_usable_credentials_count() -> None:
