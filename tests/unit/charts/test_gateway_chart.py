@@ -3,6 +3,7 @@
 import pytest
 from tenantry_operator.main import exposure, parser
 from tenantry_operator.plan.exposure import Exposure, Gateway, Way
+from tenantry_service.proxy.protocol import KEEP_ALIVE_SECONDS
 
 from tests.unit.charts.conftest import Object, RenderPlatform
 from tests.unit.charts.objects import at, find, kinds
@@ -68,7 +69,13 @@ def test_a_request_is_tried_again_only_if_no_byte_of_it_was_sent(platform: Rende
 
 def test_silence_is_limited_and_length_is_not(platform: RenderPlatform) -> None:
     timeout = at(find(platform(*SHARED), "BackendTrafficPolicy"), "spec.timeout")
-    assert timeout["http"] == {"streamIdleTimeout": "900s"}
+    assert timeout["http"]["streamIdleTimeout"] == "900s"
+    assert not {"requestTimeout", "maxStreamDuration", "maxConnectionDuration"} & set(timeout["http"])
+
+
+def test_the_gateway_gives_up_an_idle_connection_before_the_pod_does(platform: RenderPlatform) -> None:
+    timeout = at(find(platform(*SHARED), "BackendTrafficPolicy"), "spec.timeout")
+    assert int(timeout["http"]["connectionIdleTimeout"].removesuffix("s")) < KEEP_ALIVE_SECONDS
 
 
 def test_an_uninstall_leaves_what_leads_to_customers(platform: RenderPlatform) -> None:
