@@ -16,6 +16,10 @@ COMMANDS = {
     "operator": ("tenantry_operator.main:main", "reconcile Tenants into namespaces, keys and endpoints"),
     "ledger": ("tenantry_service.writer.main:main", "move usage events from the tenants' streams to PostgreSQL"),
     "usage": ("tenantry_usage.main:main", "what tenants have used: a table, CSV or a FOCUS 1.2 dataset"),
+    "activator": (
+        "tenantry_service.activator.main:main",
+        "take requests for tenants that sleep: wake them up, wait, pass on",
+    ),
     "serve-from-environment": (
         "tenantry.from_environment:main",
         "the same, where the policy and the upstream's key come as environment variables",

@@ -29,7 +29,7 @@ from tenantry_operator.live import Live
 from tenantry_operator.page import server as page_server
 from tenantry_operator.page.view import Board
 from tenantry_operator.plan import names
-from tenantry_operator.plan.desired import Platform, split_image
+from tenantry_operator.plan.desired import MetricsSource, Platform, split_image
 from tenantry_operator.plan.exposure import Exposure, Gateway, Way
 from tenantry_operator.pods import Pods, followed
 from tenantry_operator.queue import Lane, WorkQueue
@@ -38,6 +38,7 @@ from tenantry_operator.redis.shared import Shared, reachable
 from tenantry_operator.render import HelmRenderer, RenderError
 from tenantry_operator.resync import Resync
 from tenantry_operator.rollout import Rollouts
+from tenantry_operator.scaling.capacity import Capacity, Settings
 from tenantry_operator.tenant_metrics import TenantMetrics
 from tenantry_operator.watch import Intake, watch
 
@@ -89,6 +90,21 @@ def parser() -> argparse.ArgumentParser:
     add("--port", type=int, default=8081, help="port of the same; 0 takes a free one and logs it (%(default)s)")
     add("--monitoring-namespace", default="", help="of Prometheus, which is let in to tenants' pods (default: nobody)")
     add("--page-port", type=int, default=0, help="port of the status page on 127.0.0.1; 0 takes a free one and logs it")
+    add(
+        "--advertise-address",
+        default="",
+        help="this process's own address for the API server and the activator; without it no metrics are served and"
+        " nobody is put to sleep",
+    )
+    add("--secure-port", type=int, default=8443, help="port for those, HTTPS; 0 takes a free one (%(default)s)")
+    add(
+        "--metrics-source",
+        default=MetricsSource.BUILTIN.value,
+        choices=[each.value for each in MetricsSource],
+        help="where HPAs read requests in flight (%(default)s)",
+    )
+    add("--scale-down-window", type=int, default=300, help="seconds of less load before a pod goes (%(default)s)")
+    add("--pod-proxy", help="an HTTP proxy to reach pods through, for an operator outside of the cluster")
     add("--workers", type=int, default=16, help="tenants worked on at a time (%(default)s)")
     add("--writes-in-flight", type=int, default=WRITES_IN_FLIGHT, help="to the API server at a time (%(default)s)")
     add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
@@ -184,6 +200,8 @@ async def _operate(arguments: argparse.Namespace, access: config.Access, client:
         tenant_role=arguments.tenant_role,
         service_account=arguments.service_account,
         monitoring_namespace=arguments.monitoring_namespace,
+        metrics_source=MetricsSource(arguments.metrics_source),
+        scale_down_window_seconds=arguments.scale_down_window,
     )
     stop = asyncio.Event()
     _stop_on_signals(stop)
@@ -218,6 +236,7 @@ async def _lead(
     board: Board,
     stop: asyncio.Event,
 ) -> int:
+    platform = replace(platform, cpu_metrics=await client.serves("metrics.k8s.io", "v1beta1"))
     live = Live()
 
     def notify_later(tenant: str, pause: float) -> None:
@@ -229,6 +248,20 @@ async def _lead(
         platform = replace(platform, store=store)
         shared = Shared(arguments.redis_file, store, live, notify_later, overlap=arguments.redis_overlap)
     recorder = Recorder(client, controller="tenantry.dev/operator", instance=lease.identity)
+    pods = Pods()
+    capacity = Capacity(
+        client,
+        live,
+        pods,
+        Settings(
+            namespace=platform.namespace,
+            service_account=platform.service_account,
+            address=arguments.advertise_address,
+            listen=arguments.listen,
+            port=arguments.secure_port,
+            pod_proxy=arguments.pod_proxy,
+        ),
+    )
     reconciler = Reconciler(
         client=client,
         live=live,
@@ -236,10 +269,10 @@ async def _lead(
         recorder=recorder,
         platform=platform,
         accounts=shared.accounts if shared else None,
+        watcher=capacity,
     )
     queue = WorkQueue(reconciler.reconcile, workers=arguments.workers, unforeseen=reconciler.unforeseen)
     intake, children = Intake(live, queue), ChildWatches(client, live, queue)
-    pods = Pods()
     pod_watch = followed(client, pods)
     vitals.leading, vitals.oldest_wait = True, queue.oldest_wait
     vitals.watch_age = lambda: max(intake.age(), children.age(), pod_watch.age())
@@ -268,6 +301,7 @@ async def _lead(
             log.info("synced", extra={"tenants": len(live.tenants)})
             group.create_task(queue.run())
             group.create_task(resync.forever())
+            group.create_task(capacity.run())
             group.create_task(rollouts.forever())
             if shared is not None:
                 group.create_task(shared.run())

@@ -78,6 +78,21 @@ ROLLOUT_HALTED = Gauge(
     ["tier"],  # the platform's own, a handful
     registry=REGISTRY,
 )
+METRIC_AGE_SECONDS = Histogram(
+    "tenantry_metric_age_seconds",
+    "How old each value of the custom metrics API was when it was told.",
+    buckets=(0.25, 0.5, 1, 2, 3, 4, 5),
+    registry=REGISTRY,
+)
+SCRAPES = Counter(
+    "tenantry_inflight_scrapes_total",
+    "Questions to pods for their requests in flight, by whether they were answered.",
+    ["result"],  # ok, failed
+    registry=REGISTRY,
+)
+ASLEEP = Gauge("tenantry_tenants_asleep", "Tenants that sleep: no pods until a request comes.", registry=REGISTRY)
+SLEEPS = Counter("tenantry_sleeps_total", "Tenants that were put to sleep.", registry=REGISTRY)
+WAKES = Counter("tenantry_wakes_total", "Tenants that were woken up.", registry=REGISTRY)
 LEADING = Gauge("tenantry_leading", "1 while this process holds the Lease.", registry=REGISTRY)
 WATCH_EVENTS = Counter(
     "tenantry_watch_events_total",

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from typing import Protocol
 
 from tenantry_operator import deletion, logs
 from tenantry_operator.api.conditions import Reason
@@ -13,7 +14,7 @@ from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.events import Recorder
 from tenantry_operator.live import Live
 from tenantry_operator.look import Lookout
-from tenantry_operator.plan.assess import Facts, Failure, State, assess, failed, pause, unguarded
+from tenantry_operator.plan.assess import Assessment, Facts, Failure, State, assess, failed, pause, unguarded
 from tenantry_operator.plan.desired import Platform
 from tenantry_operator.queue import Turn
 from tenantry_operator.redis.accounts import Accounts
@@ -31,6 +32,16 @@ CHANGING = "objects changed while they were being applied"
 AGAIN = 5.0
 
 
+class Watcher(Protocol):
+    """Who goes by what a reconcile has found, beside it (scaling)."""
+
+    def tell(self, facts: Facts, assessment: Assessment) -> None:
+        """A tenant was looked at."""
+
+    def forget(self, tenant: str) -> None:
+        """It is gone."""
+
+
 class Reconciler:
     """``reconcile``, and what it needs. What is held in memory are hints; all of it can be read anew."""
 
@@ -43,10 +54,12 @@ class Reconciler:
         recorder: Recorder,
         platform: Platform,
         accounts: Accounts | None = None,
+        watcher: Watcher | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._live, self._accounts, self._now = client, live, accounts, now
+        self._watcher = watcher
         self._lookout = Lookout(live, renderer, platform)
         self._reporter = Reporter(client=client, live=live, recorder=recorder, platform=platform, now=now, clock=clock)
         steps = Steps(
@@ -85,12 +98,15 @@ class Reconciler:
         if record is None:
             self._lookout.forget(name)
             self._reporter.forget(name)
+            if self._watcher is not None:
+                self._watcher.forget(name)
             return None
         logs.bind(tenant=name, generation=record.meta.generation, attempt=turn.attempt)
         facts = self._reporter.recall(self._lookout.look(record, turn, self._now()))
         assessment = assess(facts, GROUP_KINDS)
         try:
             if assessment.state is State.DELETING:
+                self._tell(facts, assessment)
                 return await deletion.delete(
                     self._client, self._live, self._reporter, self._accounts, facts, assessment
                 )
@@ -112,11 +128,16 @@ class Reconciler:
         if self._accounts is not None and _is_applied(facts):
             self._accounts.delivered(name)
         await self._reporter.drift(facts)
+        self._tell(facts, assessment)
         if (held := self._reporter.hold(facts, assessment)) is not None:
             return held
         record = await self._reporter.report(facts, assessment)
         # The answer to our write may hold a change that the watch will now count as an echo.
         return 0.0 if _moved(facts.meta, record.meta) else pause(assessment, facts.next_due, self._now())
+
+    def _tell(self, facts: Facts, assessment: Assessment) -> None:
+        if self._watcher is not None:
+            self._watcher.tell(facts, assessment)
 
     async def unforeseen(self, name: str, turn: Turn, error: Exception) -> None:
         """Show a bug in the status, once it is certain that it is no passing one."""

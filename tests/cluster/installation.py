@@ -15,8 +15,9 @@ from tests.cluster.kubectl import kubectl_for, rendered
 
 SYSTEM = "tenantry-system"
 
-#: What would run pods, or cost objects that tests want to make themselves.
-LEFT_OUT = {"Deployment", "Job", "TenantTier"}
+#: What would run pods, or cost objects that tests want to make themselves; and an aggregated API, which must be served
+#: as long as it is there, because no namespace can be deleted otherwise.
+LEFT_OUT = {"APIService", "Deployment", "Job", "TenantTier"}
 
 #: Seconds that a token is good for; no test run takes so long.
 TOKEN_SECONDS = 4 * 3600

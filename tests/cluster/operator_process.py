@@ -41,7 +41,10 @@ class Operator:
             assert self.process.poll() is None, self.log.read_text()
             return any(line["message"] == message for line in self.lines())
 
-        eventually(f"the operator says {message!r}", said)
+        try:
+            eventually(f"the operator says {message!r}", said)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it said:\n{self.log.read_text()[-4000:]}") from error
         return self
 
     def metric(self, prefix: str) -> float:

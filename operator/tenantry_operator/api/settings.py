@@ -86,7 +86,7 @@ class Autoscaling(Struct, frozen=True, kw_only=True, rename="camel"):
         Annotated[
             int,
             number(
-                "Fewest pods. 0 (reserved for tenants that sleep when idle) counts as 1 for now. Default: 1.",
+                "Fewest pods. 0: none while nobody asks; the first request then waits for one. Default: 1.",
                 ge=0,
                 le=500,
             ),
@@ -98,10 +98,7 @@ class Autoscaling(Struct, frozen=True, kw_only=True, rename="camel"):
         Annotated[
             int,
             number(
-                reserved(
-                    "requests in flight per pod that scaling aims at. Until then it aims at CPU at 70 % of the request."
-                    " Default: 100."
-                ),
+                "Requests in flight per pod that scaling aims at. Default: 100.",
                 ge=1,
                 le=100_000,
             ),

@@ -136,6 +136,14 @@ class Client:
         pages = self.pages(resource, namespace=namespace, labels=labels, into=into)
         return [item async for page in pages for item in page.items]
 
+    async def serves(self, group: str, version: str) -> bool:
+        """Whether the API server has this group, be it by an extension. Raises KubeError."""
+        try:
+            await self._transport.call("GET", f"/apis/{group}/{version}", kind="APIResourceList")
+        except (errors.NotFound, errors.ServerError):  # 503: it is registered, and nobody answers for it
+            return False
+        return True
+
     # Writes
 
     async def create(self, resource: Resource, body: Body, *, namespace: str | None = None, into: type[T]) -> T:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from urllib.parse import urlsplit
 
 import msgspec
@@ -24,6 +25,19 @@ from tenantry_operator.plan.store import Store, namespace_of_host
 UPSTREAMS_DIRECTORY = "/etc/tenantry/upstreams"
 
 
+class MetricsSource(StrEnum):
+    """Where HPAs read requests in flight."""
+
+    BUILTIN = "builtin"  # from the operator
+    PROMETHEUS_ADAPTER = "prometheus-adapter"
+    KEDA = "keda"  # which makes HPAs itself, so we make none
+    NONE = "none"  # nowhere: CPU only
+
+
+#: As the pods' own metric and that of the operator's API are called.
+IN_FLIGHT_METRIC = "tenantry_in_flight_requests"
+
+
 class Platform(Struct, frozen=True, kw_only=True):
     """What holds for every tenant of this installation."""
 
@@ -38,6 +52,10 @@ class Platform(Struct, frozen=True, kw_only=True):
     store: Store | None = None
     #: Namespace of Prometheus, which reads the metrics of tenants' pods; empty: nobody does.
     monitoring_namespace: str = ""
+    metrics_source: MetricsSource = MetricsSource.BUILTIN
+    #: There is a metrics-server, so that HPAs can go by CPU, too.
+    cpu_metrics: bool = False
+    scale_down_window_seconds: int = 300
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -183,10 +201,13 @@ def values(
             "limits": limits,
         },
         "autoscaling": {
-            "enabled": True,
+            "enabled": platform.metrics_source is not MetricsSource.KEDA,
             "minReplicas": spec.autoscaling.min_replicas,
             "maxReplicas": spec.autoscaling.max_replicas,
             "targetInFlight": spec.autoscaling.target_in_flight,
+            "inFlightMetric": "" if platform.metrics_source is MetricsSource.NONE else IN_FLIGHT_METRIC,
+            "cpuMetric": platform.cpu_metrics,
+            "scaleDownWindowSeconds": platform.scale_down_window_seconds,
         },
         "placement": {
             "capacity": spec.capacity.value,

@@ -93,7 +93,8 @@ def verdicts(assessment: Assessment) -> list[Verdict]:
     state, reason, message = assessment.state, assessment.reason, assessment.message
     stalled = assessment.stalled
     reconciling = not stalled and (state in _AT_WORK or state is State.FAILED)
-    ready = _TRUE if state is State.READY else _FALSE
+    # One that sleeps answers, too: the first request takes some seconds longer.
+    ready = _TRUE if state in (State.READY, State.ASLEEP) else _FALSE
     degraded = assessment.degraded
     return [
         Verdict(type=ConditionType.READY, status=ready, reason=reason, message=message),

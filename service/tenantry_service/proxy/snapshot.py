@@ -159,6 +159,23 @@ class Caller(NamedTuple):
     expires_at: float
 
 
+def presented(authorization: bytes) -> tuple[str, bytes] | None:
+    """Id and whole text of the key that an ``Authorization`` header shows (the id is empty if it is none of ours); None
+    if it shows no bearer key at all."""
+    scheme, _, key = authorization.partition(b" ")
+    key = key.strip()
+    if scheme.lower() != b"bearer" or not key:
+        return None
+    prefix, _, rest = key.partition(b"_")
+    key_id, _, _ = rest.partition(b"_")
+    return key_id.decode("ascii", "replace") if prefix == b"tn" else "", key
+
+
+def is_key(key: bytes, sha256: str) -> bool:
+    """Whether this is the key with this digest; in constant time."""
+    return hmac.compare_digest(hashlib.sha256(key).hexdigest(), sha256)
+
+
 class Snapshot:
     """All policies that this process serves at one moment."""
 
@@ -180,14 +197,12 @@ class Snapshot:
         constant time; whether the id exists is no secret."""
         if not authorization:
             return errors.MISSING_KEY
-        scheme, _, key = authorization.partition(b" ")
-        key = key.strip()
-        if scheme.lower() != b"bearer" or not key:
+        shown = presented(authorization)
+        if shown is None:
             return errors.MISSING_KEY
-        prefix, _, rest = key.partition(b"_")
-        key_id, _, _ = rest.partition(b"_")
-        caller = self._callers.get(key_id.decode("ascii", "replace")) if prefix == b"tn" else None
-        if caller is None or not hmac.compare_digest(hashlib.sha256(key).hexdigest(), caller.key.sha256):
+        key_id, key = shown
+        caller = self._callers.get(key_id)
+        if caller is None or not is_key(key, caller.key.sha256):
             return errors.WRONG_KEY
         return errors.EXPIRED_KEY if now >= caller.expires_at else caller
 

@@ -9,6 +9,7 @@ from localcluster import demo
 from tenantry_operator.api.decode import decode_tenant, decode_tier
 from tenantry_operator.api.resolve import resolve
 from tenantry_operator.main import parser
+from tenantry_service.activator.main import parser as activator_parser
 
 from tests.unit.charts.conftest import CHARTS, Object, RenderPlatform, RenderTenant
 from tests.unit.charts.objects import at, find, kinds, pod_specs, violations_of_restricted
@@ -52,7 +53,7 @@ def test_a_wrong_value_is_refused_by_name(platform: RenderPlatform, setting: str
 
 def test_every_pod_is_restricted(platform: RenderPlatform) -> None:
     specs = pod_specs(platform(*EVERYTHING))
-    assert len(specs) == 6
+    assert len(specs) == 7
     assert {name: found for name, spec in specs if (found := violations_of_restricted(spec))} == {}
 
 
@@ -67,6 +68,32 @@ def test_the_operators_command_line_is_one_that_it_understands(platform: RenderP
         assert (options.namespace, options.tenant_role) == ("tenantry-system", "tenantry-operator-tenant")
     else:
         assert options.release_all or options.apply_crds
+
+
+def test_the_activator_is_given_what_it_understands_and_no_right_and_no_key(platform: RenderPlatform) -> None:
+    objects = platform()
+    spec = dict(pod_specs(objects))["tenantry-activator"]
+    command, *arguments = at(spec, "containers.0.args")
+    options = activator_parser().parse_args(arguments)
+    assert (command, str(options.trust)) == ("activator", "/etc/tenantry/internal")
+    assert spec["automountServiceAccountToken"] is False
+    (internal,) = [each["secret"] for each in spec["volumes"] if each["name"] == "internal"]
+    assert {each["key"] for each in internal["items"]} == {"tls.crt", "activator-token"}
+    bound = [
+        at(each, "metadata.name")
+        for each in objects
+        if str(each["kind"]).endswith("RoleBinding") and "tenantry-activator" in str(each["subjects"])
+    ]
+    assert bound == []
+
+
+def test_the_metrics_api_is_served_by_whoever_leads_and_only_if_it_is_ours(platform: RenderPlatform) -> None:
+    service = at(find(platform(), "APIService"), "spec.service")
+    assert service == {"name": "tenantry-leader", "namespace": "tenantry-system", "port": 8443}
+    assert "selector" not in at(find(platform(), "Service", "tenantry-leader"), "spec")
+    adapter = platform("metrics.source=prometheus-adapter")
+    assert not [each for each in adapter if each["kind"] == "APIService"]
+    assert "apiservices" not in str(find(adapter, "ClusterRole", "tenantry-operator"))
 
 
 @pytest.mark.parametrize("tier", ["trial", "standard", "dedicated"])
@@ -217,7 +244,7 @@ def test_a_budget_for_the_operator_only_where_it_can_move(platform: RenderPlatfo
 def test_datastores_are_off_unless_asked_for_and_their_passwords_are_on_no_command_line(
     platform: RenderPlatform,
 ) -> None:
-    assert len(pod_specs(platform())) == 3
+    assert len(pod_specs(platform())) == 4
     objects = platform("dev.datastores.enabled=true")
     passwords = set(password_fields(find(objects, "Secret", "dev-datastores")).values())
     assert {len(password) for password in passwords} == {32}

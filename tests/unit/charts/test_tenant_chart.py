@@ -106,7 +106,7 @@ async def test_hand_over_labels_are_on_the_right_selectors(tenant: RenderTenant)
 @pytest.mark.parametrize(
     ("values", "replicas", "scaled"),
     [
-        ({"autoscaling": {"minReplicas": 0, "maxReplicas": 1}}, 1, False),
+        ({"autoscaling": {"minReplicas": 0, "maxReplicas": 1}}, None, False),
         ({"autoscaling": {"minReplicas": 1, "maxReplicas": 1}}, 1, False),
         ({"autoscaling": {"minReplicas": 3, "maxReplicas": 3}}, None, True),
         ({"autoscaling": {"minReplicas": 1, "maxReplicas": 3}}, None, True),
@@ -372,3 +372,24 @@ def test_the_chart_is_a_function_of_its_values() -> None:
 
 def without_comments(text: str) -> str:
     return re.sub(r"{{-? */\*.*?\*/ *-?}}", "", text, flags=re.DOTALL)
+
+
+async def test_the_hpa_goes_by_requests_in_flight_and_by_cpu_only_where_that_can_be_read(tenant: RenderTenant) -> None:
+    async def metrics(**scaling: object) -> list[str]:
+        found = find(await tenant(autoscaling={"maxReplicas": 3, **scaling}), "HorizontalPodAutoscaler")
+        return [
+            at(each, "pods.metric.name" if each["type"] == "Pods" else "resource.name")
+            for each in at(found, "spec.metrics")
+        ]
+
+    assert await metrics(inFlightMetric="in_flight") == ["in_flight"]
+    assert await metrics(inFlightMetric="in_flight", cpuMetric=True) == ["in_flight", "cpu"]
+    assert await metrics(inFlightMetric="") == ["cpu"]
+
+
+async def test_pods_come_at_once_and_go_one_by_one(tenant: RenderTenant) -> None:
+    found = find(await tenant(autoscaling={"maxReplicas": 3}), "HorizontalPodAutoscaler")
+    up, down = at(found, "spec.behavior.scaleUp"), at(found, "spec.behavior.scaleDown")
+    assert up["stabilizationWindowSeconds"] == 0
+    assert down["policies"] == [{"type": "Pods", "value": 1, "periodSeconds": 60}]
+    assert down["stabilizationWindowSeconds"] == 300

@@ -62,7 +62,15 @@ def test_values_are_what_the_charts_schema_allows(spec: dict[str, object]) -> No
 
 def test_values_say_what_the_tenant_says() -> None:
     made = values("acme", resolved(**FULL), document(**FULL), PLATFORM)
-    assert made["autoscaling"] == {"enabled": True, "minReplicas": 2, "maxReplicas": 4, "targetInFlight": 100}
+    assert made["autoscaling"] == {
+        "enabled": True,
+        "minReplicas": 2,
+        "maxReplicas": 4,
+        "targetInFlight": 100,
+        "inFlightMetric": "tenantry_in_flight_requests",
+        "cpuMetric": False,
+        "scaleDownWindowSeconds": 300,
+    }
     assert made["upstreamSecrets"] == ["openai"]
     assert made["resources"] == {
         "requests": {"cpu": "1", "memory": "128Mi"},

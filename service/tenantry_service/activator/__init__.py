@@ -1,0 +1,1 @@
+"""``tenantry activator``: stands in for tenants that sleep, wakes them up for good requests, and passes those on."""
