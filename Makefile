@@ -15,7 +15,7 @@ UV_VERSION := 0.13.8
 
 .PHONY: help demo demo-down test test-unit test-component test-cluster proofs test-e2e check format lock crds reference \
         cluster-up cluster-down cluster-status images compiled render-helper tools bench bench-proxy bench-render \
-        bench-operator soak clean
+        bench-operator soak soak-proxy clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +98,9 @@ bench-operator: $(VENV)/ready render-helper ## The operator with 1,000 tenants a
 
 soak: $(VENV)/ready render-helper ## Ten minutes after convergence: not a single write
 	@$(RUN)/python -m tests.bench.operator --tenants 50 --no-bare --samples 0 --quiet 600 $(BENCH_ARGS)
+
+soak-proxy: $(VENV)/ready ## Fifteen minutes of mixed load with faults on the service: nothing is left (BENCH_ARGS=--help)
+	@$(RUN)/python -m tests.bench.soak $(BENCH_ARGS)
 
 clean: cluster-down ## Also remove the virtual environment and build results
 	@rm -rf $(VENV) dist

@@ -5,7 +5,6 @@ only the key's digest) and ``upstreamKey``. The key itself is printed once and k
 """
 
 import argparse
-import hashlib
 import json
 import os
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from tenantry_service import laptop
 from tenantry_service import policy as policies
-from tenantry_service.policy import Key, Policy, PolicyError, Upstream
+from tenantry_service.policy import PolicyError
 
 from tenantry.from_environment import UPSTREAM_KEY
 
@@ -62,23 +61,7 @@ def secret(name: str, upstream: str, key: str, credential: str | None) -> str:
     Raises:
         PolicyError: the service would refuse the policy.
     """
-    problem = policies.base_url_problem(upstream)
-    if problem:
-        raise PolicyError("--upstream", f"{upstream!r} {problem}")
-    policy = policies.sealed(
-        Policy(
-            tenant=name,
-            generation=1,
-            keys=(Key(id=key.split("_")[1], name="default", sha256=hashlib.sha256(key.encode()).hexdigest()),),
-            upstreams=(
-                Upstream(
-                    name="upstream",
-                    base_url=upstream,
-                    credentials_file=None if credential is None else CREDENTIALS_FILE,
-                ),
-            ),
-        )
-    )
+    policy = laptop.policy(name, upstream, key, None if credential is None else CREDENTIALS_FILE)
     document = policies.encode(policy)
     policies.decode(document)
     return json.dumps({"policy": document.decode(), "upstreamKey": credential or ""})

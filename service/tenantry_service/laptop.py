@@ -65,24 +65,32 @@ def upstream_credential(key_file: Path | None, environment: Mapping[str, str]) -
     return environment.get("OPENAI_API_KEY", "").strip() or None
 
 
-def snapshot(url: str, key: str, credential: str | None) -> Snapshot:
-    """One tenant without limits, with this key and this upstream.
+def policy(tenant: str, url: str, key: str, credentials_file: str | None = None) -> Policy:
+    """The policy of one tenant without limits, with this key and this upstream.
 
     Raises:
-        PolicyError: the URL or the credential cannot be used.
+        PolicyError: the URL cannot be used.
     """
     problem = policies.base_url_problem(url)
     if problem:
         raise PolicyError("--upstream", f"{url!r} {problem}")
-    policy = policies.sealed(
+    return policies.sealed(
         Policy(
-            tenant=TENANT,
+            tenant=tenant,
             generation=1,
             keys=(Key(id=key.split("_")[1], name="default", sha256=hashlib.sha256(key.encode()).hexdigest()),),
-            upstreams=(Upstream(name=UPSTREAM, base_url=url),),
+            upstreams=(Upstream(name=UPSTREAM, base_url=url, credentials_file=credentials_file),),
         )
     )
-    return Snapshot([TenantView(policy, {} if credential is None else {UPSTREAM: credential})])
+
+
+def snapshot(url: str, key: str, credential: str | None) -> Snapshot:
+    """What a laptop serves.
+
+    Raises:
+        PolicyError: the URL or the credential cannot be used.
+    """
+    return Snapshot([TenantView(policy(TENANT, url, key), {} if credential is None else {UPSTREAM: credential})])
 
 
 def welcome(address: tuple[str, int], key: str, state_dir: Path) -> str:

@@ -170,6 +170,7 @@ async def _run(
 ) -> None:
     telemetry = Telemetry()
     telemetry.ledger_figures = lambda: (ledger.queued, ledger.written, ledger.failures)
+    telemetry.tasks = lambda: len(asyncio.all_tasks())
     engine = Engine(MemoryLimiter(), ledger, telemetry, Upstreams())
     engine.swap(snapshot)
     server = Server(

@@ -5,7 +5,6 @@ a user or a raw path. A request touches plain integers of one :class:`Series`; t
 All of it belongs to the event loop's thread.
 """
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -24,7 +23,7 @@ LABELS = ("gen_ai_operation_name", "gen_ai_request_model")
 
 
 class Histogram:
-    """Counts per bucket, a count and a sum; an observation is a bisection and three additions."""
+    """Counts per bucket, and a sum."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -35,7 +34,13 @@ class Histogram:
 
     def observe(self, value: float) -> None:
         """Count one value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
+        # Compiled, a loop over so few takes a third of the time of calling bisect.
+        index = 0
+        for bound in self.bounds:
+            if value <= bound:
+                break
+            index += 1
+        self.counts[index] += 1
         self.total += value
 
     def cumulative(self) -> list[tuple[str, float]]:
@@ -87,6 +92,7 @@ class Telemetry(Collector):
         self.draining = False
         #: Read at scrape time: events queued, written, and batches that failed.
         self.ledger_figures: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0)
+        self.tasks: Callable[[], int] = lambda: 0
         self.upstream_connections: Callable[[], Iterable[tuple[str, int, int]]] = lambda: ()
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self)
@@ -148,6 +154,7 @@ class Telemetry(Collector):
         queued, written, failures = self.ledger_figures()
         yield GaugeMetricFamily("tenantry_in_flight_requests", "Requests being served.", self.in_flight)
         yield GaugeMetricFamily("tenantry_open_connections", "Connections of clients.", self.connections)
+        yield GaugeMetricFamily("tenantry_tasks", "Tasks of the event loop; none belongs to a request.", self.tasks())
         yield GaugeMetricFamily("tenantry_draining", "1 while the process finishes its work.", int(self.draining))
         yield GaugeMetricFamily("tenantry_ledger_queued_events", "Usage events not yet written.", queued)
         yield CounterMetricFamily("tenantry_ledger_written_events", "Usage events written.", written)

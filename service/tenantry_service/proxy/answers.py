@@ -12,7 +12,7 @@ from tenantry_service.proxy.events import TypedStreamMeter
 from tenantry_service.proxy.messages import ResponseHead
 from tenantry_service.proxy.routes import Plan
 from tenantry_service.proxy.snapshot import TenantView
-from tenantry_service.proxy.sse import ChatStreamMeter
+from tenantry_service.proxy.sse import ChatStreamMeter, EventStream
 from tenantry_service.proxy.usage import AnswerMeter
 
 
@@ -137,62 +137,15 @@ class Whatever(Json):
         return used if used.exact else NOTHING_USED
 
 
-class ChatStream(Answer):
-    """Server-sent chat chunks."""
-
-    streamed = True
-    resized = True
-
-    def __init__(self, *, strip_usage: bool) -> None:
-        self._meter = ChatStreamMeter(strip_usage=strip_usage)
-
-    def feed(self, data: bytes) -> bytes:
-        """Whole events."""
-        return self._meter.feed(data)
-
-    def finish(self) -> bytes:
-        """What was held of an unfinished event."""
-        return self._meter.finish()
-
-    @property
-    def said_all(self) -> bool:
-        """``[DONE]`` was seen."""
-        return self._meter.done
-
-    @property
-    def failed(self) -> bool:
-        """An error event was seen."""
-        return self._meter.failed
-
-    @property
-    def takes_comments(self) -> bool:
-        """Between two events."""
-        return self._meter.between_events
-
-    def used(self) -> Used:
-        """The upstream's word if it came, else what was counted."""
-        if self._meter.usage is not None:
-            return Used(self._meter.usage, exact=True, raw=self._meter.raw_usage)
-        return Used(Usage(output=self._meter.counted_output), exact=False)
-
-    def ending(self, error: ApiError) -> bytes:
-        """An error event."""
-        return self._meter.abort() + error.sse_event()
-
-
-class TypedStream(Answer):
-    """Events that say their type. ``expected``: the output of a stream that never says it and cannot be counted;
-    ``free``: nothing is charged that the stream does not say."""
+class Stream(Answer):
+    """Server-sent events."""
 
     streamed = True
     # Whatever its length was, a stream that breaks off has another.
     resized = True
 
-    def __init__(self, *, expected: int = 0, free: bool = False, unpaid: bool = False) -> None:
-        self._meter = TypedStreamMeter()
-        self._expected = expected
-        self._free = free or unpaid
-        self._unpaid = unpaid
+    def __init__(self, meter: EventStream) -> None:
+        self._meter = meter
 
     def feed(self, data: bytes) -> bytes:
         """Whole events."""
@@ -219,15 +172,40 @@ class TypedStream(Answer):
 
     def used(self) -> Used:
         """The upstream's word if it came, else what was counted."""
-        if self._meter.usage is not None and not self._unpaid:
-            return Used(self._meter.usage, exact=True, raw=self._meter.raw_usage)
-        if self._free:
-            return NOTHING_USED
-        return Used(Usage(output=max(self._expected, self._meter.counted_output)), exact=False)
+        meter = self._meter
+        if meter.usage is not None:
+            return Used(meter.usage, exact=True, raw=meter.raw_usage)
+        return Used(Usage(output=meter.counted_output), exact=False)
 
     def ending(self, error: ApiError) -> bytes:
         """An error event."""
         return self._meter.abort() + self._meter.error_event(error)
+
+
+class TypedStream(Stream):
+    """Events that say their type. ``expected``: the output of a stream that never says it and cannot be counted."""
+
+    def __init__(self, expected: int = 0) -> None:
+        super().__init__(TypedStreamMeter())
+        self._expected = expected
+
+    def used(self) -> Used:
+        """The upstream's word if it came, else what was counted, and no less than was expected."""
+        used = super().used()
+        return used if used.exact else Used(Usage(output=max(self._expected, used.usage.output)), exact=False)
+
+
+class FreeStream(Stream):
+    """Events of a route that nobody knows (charged if they say what was used), or of one that is ``unpaid``."""
+
+    def __init__(self, *, unpaid: bool = False) -> None:
+        super().__init__(TypedStreamMeter())
+        self._unpaid = unpaid
+
+    def used(self) -> Used:
+        """The upstream's word, or nothing."""
+        used = super().used()
+        return used if used.exact and not self._unpaid else NOTHING_USED
 
 
 class ModelList(Answer):
@@ -265,10 +243,10 @@ def choose(plan: Plan, head: ResponseHead, view: TenantView, *, wants_usage: boo
             if not readable:
                 # In spite of the encoding that we asked for.
                 return Opaque()
-            return ChatStream(strip_usage=not wants_usage) if streamed else Json()
+            return Stream(ChatStreamMeter(strip_usage=not wants_usage)) if streamed else Json()
         case Plan.RESPONSES | Plan.EMBEDDINGS | Plan.IMAGES | Plan.IMAGE_FORM | Plan.SPEECH:
             if streamed:
-                return TypedStream(expected=0 if plan is Plan.RESPONSES else expected)
+                return TypedStream(0 if plan is Plan.RESPONSES else expected)
             # A response in the background has no usage yet, a vector or an image has no size in tokens.
             return Json(expected) if readable and head.media_type == b"application/json" else Flat(expected)
         case Plan.TRANSCRIPTION:
@@ -277,7 +255,7 @@ def choose(plan: Plan, head: ResponseHead, view: TenantView, *, wants_usage: boo
             return Json() if readable and head.media_type == b"application/json" else Opaque()
         case Plan.OTHER:
             if streamed:
-                return TypedStream(free=True)
+                return FreeStream()
             return Whatever() if readable and head.media_type == b"application/json" else Unpaid()
         case _:
-            return TypedStream(unpaid=True) if streamed else Unpaid()
+            return FreeStream(unpaid=True) if streamed else Unpaid()

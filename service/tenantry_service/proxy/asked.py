@@ -27,7 +27,7 @@ class Asked:
         "_head",
         "_max_body_bytes",
         "_parameter",
-        "_rest",
+        "_pieces",
         "_size",
         "caller",
         "endpoint",
@@ -55,8 +55,9 @@ class Asked:
         self._head: RequestHead
         self._parameter = ""
         self._chat: Chat | Ask | None = None
-        self._body: list[bytes | bytearray] = []
-        self._rest = bytearray()
+        #: What is held: the body as it came, if in one piece (later: as it goes), or what has come of it.
+        self._body = b""
+        self._pieces: bytearray | None = None
         self._size = 0
         self._max_body_bytes = 0
 
@@ -137,19 +138,19 @@ class Asked:
         if self._size > self._max_body_bytes:
             self.forget_body()
             return errors.body_too_large(self._max_body_bytes)
-        # Thousands of small pieces cost many times their size.
-        if len(self._body) > 1:
-            self._rest += data
+        if self._pieces is not None:
+            self._pieces += data
         elif self._body:
-            self._rest = bytearray(data)
-            self._body.append(self._rest)
+            # Kept as one: thousands of small pieces cost many times their size.
+            self._pieces = bytearray(self._body)
+            self._pieces += data
         else:
-            self._body.append(data)
+            self._body = data
         return None
 
     def forget_body(self) -> None:
         """Nobody needs it any more."""
-        self._body, self._rest = [], bytearray()
+        self._body, self._pieces = b"", None
         if self.upload is not None:
             self.upload.forget()
 
@@ -157,8 +158,10 @@ class Asked:
         """The request is complete: find out where it goes and what it may cost, or why it goes nowhere."""
         assert self.caller is not None
         view = self.caller.view
+        if self._pieces is not None:
+            self._body, self._pieces = bytes(self._pieces), None
         if self.plan is _CHAT and view.plain:
-            body = b"".join(self._body)
+            body = self._body
             chat = bodies.inspect_chat(body)
             if isinstance(chat, ApiError):
                 return chat
@@ -169,7 +172,7 @@ class Asked:
             if isinstance(outgoing, ApiError):
                 return outgoing
             self.estimate = bodies.estimate(chat, body, target, view.policy.limits)
-            self._body, self._chat = [outgoing], chat
+            self._body, self._chat = outgoing, chat
             self.target, self.endpoint = target, target.endpoint
             return None
         if self.plan is Plan.MODEL_LIST:
@@ -190,7 +193,7 @@ class Asked:
         return None
 
     def _understand_json(self, view: TenantView) -> ApiError | None:
-        body, plan, policy = b"".join(self._body), self.plan, view.policy
+        body, plan, policy = self._body, self.plan, view.policy
         ask = inspection.inspect(body)
         if isinstance(ask, ApiError):
             return ask
@@ -205,7 +208,7 @@ class Asked:
         if isinstance(outgoing, ApiError):
             return outgoing
         self.estimate = inspection.estimate(plan, ask, body, target, policy.limits, forced)
-        self._body, self._chat = [outgoing], ask
+        self._body, self._chat = outgoing, ask
         self.target, self.endpoint = target, target.endpoint
         return None
 
@@ -225,4 +228,4 @@ class Asked:
             if whole is not None:
                 return headers.upstream_request(self._head, endpoint, whole)
             return headers.upstream_head(self._head, endpoint, None if length is None else length + upload.delta)
-        return headers.upstream_request(self._head, endpoint, bytes(self._body[0]) if self._chat is not None else b"")
+        return headers.upstream_request(self._head, endpoint, self._body if self._chat is not None else b"")

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from tenantry_service.limits.limiter import Decision
 from tenantry_service.proxy.engine import Engine
@@ -26,41 +25,18 @@ from tenantry_service.proxy.messages import (
     ToUpstream,
 )
 from tenantry_service.proxy.patience import NEVER
-from tenantry_service.proxy.states import DONE, HOLDING, TIMERS, State
-from tenantry_service.proxy.upstream import Handle
+from tenantry_service.proxy.sides import ClientSide, Handle, Listener
+from tenantry_service.proxy.states import DONE, HOLDING, NEW, TIMERS, State
 
 log = logging.getLogger(__name__)
 
 
-class ClientSide(Protocol):
-    """What a call needs from its client's connection."""
-
-    def send_continue(self) -> None:
-        """Write 100 Continue."""
-
-    def send(self, head: ClientHead | None, data: bytes, *, last: bool) -> None:
-        """Put part of the answer into the output; it leaves at the next :meth:`flush`."""
-
-    def flush(self) -> None:
-        """Write the output."""
-
-    def hold_body(self) -> None:
-        """Read no more of the request."""
-
-    def take_body(self) -> None:
-        """Read on."""
-
-    def abort(self) -> None:
-        """Cut the connection."""
-
-    def call_ended(self) -> None:
-        """Nothing more will come of this call."""
-
-
-class Call:
-    """See the module. Implements :class:`tenantry_service.proxy.upstream.Listener`."""
+class Call(Listener):
+    """See the module."""
 
     __slots__ = (
+        "_armed_at",
+        "_armed_in",
         "_client",
         "_engine",
         "_exchange",
@@ -95,8 +71,10 @@ class Call:
         self._since = self._started
         self._ours = 0.0
         self._first_byte: float | None = None
-        #: When the running timer is due (loop time).
+        #: When the running timer is due (loop time), and when and for which state that was found.
         self.deadline = NEVER
+        self._armed_at = NEVER
+        self._armed_in = NEW
         engine.telemetry.in_flight += 1
 
     @property
@@ -154,10 +132,11 @@ class Call:
     def due(self) -> None:
         """The deadline has passed."""
         timer = TIMERS[self._exchange.state]
-        self.deadline = NEVER
+        self._disarm()
         if self._quiet and self._idle_by > self._engine.now:
             idle_by = self._idle_by
             self.timer(Timer.QUIET)
+            self._armed_at = NEVER
             self._idle_by = idle_by
             self.deadline = min(self._engine.now + self._engine.seconds[Timer.QUIET], idle_by)
         elif timer is Timer.CONNECT and self._upstream is not None and self._upstream.starved:
@@ -171,13 +150,14 @@ class Call:
         self._paused = True
         if self._upstream is not None:
             self._upstream.pause()
-        self.deadline = NEVER
+        self._disarm()
 
     def resume(self) -> None:
         """The client has caught up."""
         self._paused = False
         if self._upstream is not None:
             self._upstream.resume()
+        self._disarm()
         self._arm()
 
     # From the limiter.
@@ -228,7 +208,10 @@ class Call:
                 self._failed()
         if head is not None:
             self._release_held()
-            self._quiet = self._exchange.streamed
+            if self._exchange.streamed:
+                self._quiet = True
+                self._disarm()
+                self._arm()
         self._client.flush()
         self._count_ours()
 
@@ -317,16 +300,25 @@ class Call:
             self._client.send_continue()
 
     def _arm(self) -> None:
-        timer = TIMERS[self._exchange.state]
+        now, state = self._engine.now, self._exchange.state
+        if now == self._armed_at and state is self._armed_in:
+            # The engine's time moves once in a sweep; many chunks of a stream come in between.
+            return
+        self._armed_at, self._armed_in = now, state
+        timer = TIMERS[state]
         if timer is None or self._paused:
             self.deadline = NEVER
         elif timer is Timer.RETRY:
-            self.deadline = self._engine.now + self._exchange.wait_seconds
+            self.deadline = now + self._exchange.wait_seconds
         else:
-            self.deadline = self._engine.now + self._engine.seconds[timer]
+            self.deadline = now + self._engine.seconds[timer]
             if self._quiet:
                 self._idle_by = self.deadline
-                self.deadline = min(self.deadline, self._engine.now + self._engine.seconds[Timer.QUIET])
+                self.deadline = min(self.deadline, now + self._engine.seconds[Timer.QUIET])
+
+    def _disarm(self) -> None:
+        self.deadline = NEVER
+        self._armed_at = NEVER
 
     def _count_ours(self) -> None:
         if self._since:

@@ -53,7 +53,7 @@ class Ending:
     def __init__(self, snapshot: Snapshot, request_id: str) -> None:
         self._snapshot = snapshot
         self.request_id = request_id
-        self._request_id_line = b"x-request-id: %b\r\n" % request_id.encode()
+        self._request_id_line = f"x-request-id: {request_id}\r\n".encode("ascii")
         self.state = NEW
         self.asked = Asked()
         #: The status that the client got (499: it left before), and how the exchange ended.

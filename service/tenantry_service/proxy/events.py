@@ -12,7 +12,7 @@ import msgspec
 from tenantry_service.errors import ApiError
 from tenantry_service.proxy import usage as usages
 from tenantry_service.proxy.shapes import ABSENT, TypedEvent
-from tenantry_service.proxy.sse import EventStream, payload_of
+from tenantry_service.proxy.sse import EventStream
 
 #: After these nothing comes that matters, whatever happens to the connection.
 LAST_WORDS = frozenset(
@@ -43,13 +43,7 @@ class TypedStreamMeter(EventStream):
         super().__init__()
         self._sequence = 0
 
-    def _account(self, event: bytes) -> bool:
-        payload = payload_of(event)
-        if payload is None:
-            return True
-        if payload == b"[DONE]":
-            self.done = True
-            return True
+    def _account_payload(self, payload: bytes) -> bool:
         try:
             found = _decoder.decode(payload)
         except _MALFORMED:

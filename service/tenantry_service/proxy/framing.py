@@ -1,11 +1,19 @@
 """How an answer is framed for its client (RFC 9112 6). Pure."""
 
 import http
+import re
 
 from tenantry_service.proxy.messages import ClientHead
 
 #: Statuses whose answers have no body and so no framing.
 BODILESS = frozenset([204, 304])
+
+#: Sizes of chunks that are remembered as they are written: streams have a few hundred, again and again.
+_MOST_REMEMBERED = 2048
+_SIZE_LINES: dict[int, bytes] = {}
+_SIZES: dict[bytes, int] = {}
+_MOST_DIGITS = 6
+_HEX = re.compile(rb"[0-9a-fA-F]{1,6}")
 
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in http.HTTPStatus
@@ -22,7 +30,7 @@ def head_bytes(
     if head.status in BODILESS:
         pass
     elif length is not None:
-        framing = b"content-length: %d\r\n" % length
+        framing = f"content-length: {length}\r\n".encode("ascii")
     elif version_1_0:
         close = True
     else:
@@ -32,8 +40,41 @@ def head_bytes(
     return b"".join((status, date_line, head.lines, framing, connection, b"\r\n")), chunked, close
 
 
+def put_chunk(out: list[bytes], data: bytes, *, last: bool) -> None:
+    """Put a piece of a body into ``out``, in chunks (RFC 9112 7.1); an empty chunk would be its end."""
+    if data:
+        size = len(data)
+        line = _SIZE_LINES.get(size)
+        if line is None:
+            line = b"%x\r\n" % size
+            if size <= _MOST_REMEMBERED:
+                _SIZE_LINES[size] = line
+        out.append(line)
+        out.append(data)
+        out.append(b"\r\n0\r\n\r\n" if last else b"\r\n")
+    elif last:
+        out.append(b"0\r\n\r\n")
+
+
 def chunk(data: bytes, *, last: bool) -> bytes:
-    """A piece of a body in chunks (RFC 9112 7.1); an empty chunk would be its end."""
-    if not last:
-        return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-    return b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
+    """A piece of a body in chunks, as one piece of bytes."""
+    out: list[bytes] = []
+    put_chunk(out, data, last=last)
+    return b"".join(out)
+
+
+def chunk_body(data: bytes) -> bytes:
+    """The content of a read that is exactly one chunk as everybody writes it; empty for all others, the last one, and
+    what only a parser can judge."""
+    end = data.find(b"\r\n", 1, _MOST_DIGITS + 2)
+    if end < 1 or not data.endswith(b"\r\n"):
+        return b""
+    digits = data[:end]
+    size = _SIZES.get(digits)
+    if size is None:
+        if not _HEX.fullmatch(digits):
+            return b""
+        size = int(digits, 16)
+        if len(_SIZES) < _MOST_REMEMBERED:
+            _SIZES[digits] = size
+    return data[end + 2 : -2] if size and len(data) == end + size + 4 else b""

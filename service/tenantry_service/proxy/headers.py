@@ -95,9 +95,7 @@ def _named_by_connection(headers: HeaderList) -> frozenset[bytes]:
 def upstream_head(head: RequestHead, endpoint: Endpoint, length: int | None) -> bytes:
     """The head of a request whose body follows: of this length, or in chunks."""
     framing = b"transfer-encoding: chunked\r\n" if length is None else b"content-length: %d\r\n" % length
-    target = head.path[3:] + b"?" + head.query if head.query else head.path[3:]
-    line = b"%b %b%b HTTP/1.1\r\n" % (head.method.encode(), endpoint.base_path, target)
-    return b"".join((line, endpoint.head_lines, head.lines, framing, b"\r\n"))
+    return b"".join((_request_lines(head, endpoint), framing, b"\r\n"))
 
 
 def media_type(head: RequestHead) -> bytes:
@@ -108,23 +106,19 @@ def media_type(head: RequestHead) -> bytes:
 
 def upstream_request(head: RequestHead, endpoint: Endpoint, body: bytes) -> bytes:
     """The whole request for the upstream, in one piece."""
+    if head.sent_to is not endpoint:
+        # A head that a connection remembers is sent to the same upstream again and again.
+        head.sent_to, head.sent_lines = endpoint, _request_lines(head, endpoint)
+    if body or head.method != "GET":
+        return b"".join((head.sent_lines, f"content-length: {len(body)}\r\n\r\n".encode("ascii"), body))
+    return head.sent_lines + b"\r\n"
+
+
+def _request_lines(head: RequestHead, endpoint: Endpoint) -> bytes:
     # Our routes are /v1/...; the base path of the upstream stands for /v1.
     target = head.path[3:] + b"?" + head.query if head.query else head.path[3:]
-    length = b"content-length: %d\r\n" % len(body) if body or head.method != "GET" else b""
-    return b"".join(
-        (
-            head.method.encode(),
-            b" ",
-            endpoint.base_path,
-            target,
-            b" HTTP/1.1\r\n",
-            endpoint.head_lines,
-            head.lines,
-            length,
-            b"\r\n",
-            body,
-        )
-    )
+    line = b"%b %b%b HTTP/1.1\r\n" % (head.method.encode(), endpoint.base_path, target)
+    return b"".join((line, endpoint.head_lines, head.lines))
 
 
 def response_head(status: int, headers: HeaderList) -> ResponseHead:
@@ -168,23 +162,26 @@ def lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 def rate_limit_lines(standing: Standing) -> bytes:
     """OpenAI's six ``x-ratelimit-*`` headers, those of the limits that there are."""
-    out = b""
+    out = ""
     if standing.requests_limit is not None:
         out = (
-            b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
-            b"x-ratelimit-reset-requests: %b\r\n"
-        ) % (standing.requests_limit, standing.requests_left, duration(standing.requests_reset_ms))
+            f"x-ratelimit-limit-requests: {standing.requests_limit}\r\n"
+            f"x-ratelimit-remaining-requests: {standing.requests_left}\r\n"
+            f"x-ratelimit-reset-requests: {duration(standing.requests_reset_ms)}\r\n"
+        )
     if standing.tokens_limit is not None:
         out += (
-            b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\nx-ratelimit-reset-tokens: %b\r\n"
-        ) % (standing.tokens_limit, standing.tokens_left, duration(standing.tokens_reset_ms))
-    return out
+            f"x-ratelimit-limit-tokens: {standing.tokens_limit}\r\n"
+            f"x-ratelimit-remaining-tokens: {standing.tokens_left}\r\n"
+            f"x-ratelimit-reset-tokens: {duration(standing.tokens_reset_ms)}\r\n"
+        )
+    return out.encode("ascii")
 
 
-def duration(ms: int) -> bytes:
+def duration(ms: int) -> str:
     """Milliseconds as OpenAI writes a duration (``12ms``, ``1.5s``, ``6m0s``)."""
     if ms < 1000:
-        return b"%dms" % ms
+        return f"{ms}ms"
     minutes, rest = divmod(ms, 60_000)
-    seconds = f"{rest / 1000:g}s".encode()
-    return b"%dm%b" % (minutes, seconds) if minutes else seconds
+    seconds = f"{rest / 1000:g}s"
+    return f"{minutes}m{seconds}" if minutes else seconds

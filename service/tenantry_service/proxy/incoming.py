@@ -96,15 +96,26 @@ class Requests:
         """No request has begun that is not complete."""
         return self._parsing is None and not self.in_head and self.error is None
 
+    def recognised(self, data: bytes) -> Incoming | None:
+        """A whole request whose head came before, and nothing more; None for everything else, which is to be fed."""
+        known = self._known
+        if known is None or self._parsing is not None or self.in_head or self.error is not None:
+            return None
+        start = known.body_start(data)
+        if not start:
+            return None
+        head, manner = known.head
+        incoming = Incoming(head, manner, [data[start:]])
+        incoming.complete = True
+        return incoming
+
     def feed(self, data: bytes) -> None:
         """Take apart what came."""
         if self.error is not None:
             return
         if self._parsing is None and not self.in_head:
-            known = self._known
-            start = 0 if known is None else known.body_start(data)
-            if known is not None and start:
-                incoming = Incoming(*known.head, [data[start:]])
+            incoming = self.recognised(data)
+            if incoming is not None:
                 self.error = self._reader.on_incoming(incoming)
                 self._finished(incoming)
                 return

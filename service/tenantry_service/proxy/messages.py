@@ -20,7 +20,18 @@ class RequestHead:
     """A request up to its body. Header names are lower-case. ``lines``: those headers that the upstream gets.
     ``content_length`` is None for a chunked body, and where the whole body came with the head."""
 
-    __slots__ = ("bearer", "content_length", "expects_continue", "headers", "lines", "method", "path", "query")
+    __slots__ = (
+        "bearer",
+        "content_length",
+        "expects_continue",
+        "headers",
+        "lines",
+        "method",
+        "path",
+        "query",
+        "sent_lines",
+        "sent_to",
+    )
 
     def __init__(
         self,
@@ -41,6 +52,9 @@ class RequestHead:
         self.bearer = bearer
         self.content_length = content_length
         self.expects_continue = expects_continue
+        #: Where it was last sent to, and how it began there.
+        self.sent_to: Endpoint | None = None
+        self.sent_lines = b""
 
     def __repr__(self) -> str:
         # Its headers hold the caller's key.

@@ -11,8 +11,9 @@ from collections import deque
 from tenantry_service.proxy.breaker import Breaker
 from tenantry_service.proxy.dial import dial
 from tenantry_service.proxy.messages import Gone
+from tenantry_service.proxy.sides import Handle, Listener, Owner
 from tenantry_service.proxy.snapshot import Endpoint
-from tenantry_service.proxy.upstream import Connection, Handle, Listener
+from tenantry_service.proxy.upstream import Connection
 
 #: Connections to one address; as many as the OpenAI SDK allows itself. More requests wait in line.
 MAX_CONNECTIONS = 1000
@@ -26,7 +27,7 @@ CONNECT_SECONDS = 30.0
 log = logging.getLogger(__name__)
 
 
-class Pending:
+class Pending(Handle):
     """A request that waits for a connection."""
 
     def __init__(self, pool: "Pool", request: bytes, listener: Listener, *, complete: bool = True) -> None:
@@ -57,7 +58,7 @@ class Pending:
         """Nothing is being read yet."""
 
 
-class Pool:
+class Pool(Owner):
     """Connections to one address. First come, first served: a connection that becomes free or ready goes to the
     request that has waited longest."""
 

@@ -16,21 +16,20 @@ from uvicorn.server import ServerState
 
 from tenantry_service import errors
 from tenantry_service.errors import ApiError
-from tenantry_service.proxy import framing, websocket
+from tenantry_service.proxy import websocket
 from tenantry_service.proxy.asgi import ControlCall
 from tenantry_service.proxy.call import Call
 from tenantry_service.proxy.engine import Engine
 from tenantry_service.proxy.incoming import Incoming, Requests
-from tenantry_service.proxy.messages import ClientHead, RequestHead, Timer
-from tenantry_service.proxy.patience import NEVER, Overdue, Patience
+from tenantry_service.proxy.messages import RequestHead, Timer
+from tenantry_service.proxy.output import MAX_DISCARDED, Output
+from tenantry_service.proxy.patience import NEVER, Overdue
 
 #: Bytes a slow reader may leave unread before we stop reading the upstream. nginx buffers 8 x 8 KB, Envoy 1 MiB; with
 #: one more read of the upstream (256 KB at most) on top, 2,000 stalled streams cost 640 MB at the very worst.
 CLIENT_HIGH_WATER = 64 * 1024
 #: Requests that one connection may send ahead. HTTP clients of today send none; 16 is what nginx's tests use.
 MAX_PIPELINED = 16
-#: The most of a refused request's body that is read and thrown away to keep the connection.
-MAX_DISCARDED = 64 * 1024
 #: Seconds for a request's head to arrive, counted from its first byte or from the connection (nginx: 60, Envoy: 0).
 HEAD_SECONDS = 15.0
 #: Seconds that an idle connection is kept. Longer than clients and load balancers keep theirs (SDK 5 s, AWS 60 s), so
@@ -45,7 +44,7 @@ RESERVED_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
-class ClientConnection:
+class ClientConnection(Output):
     """One connection of a client. An :class:`asyncio.Protocol` by its shape: compiled classes have no foreign bases."""
 
     def __init__(
@@ -56,26 +55,17 @@ class ClientConnection:
         app_state: dict[str, object],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        self.engine = engine
+        super().__init__(engine, _loop or asyncio.get_running_loop())
         self._app = config.loaded_app
         self._server_state = server_state
-        self._transport: asyncio.Transport
-        self._loop = _loop or asyncio.get_running_loop()
         self._requests = Requests(self)
         self._queue: deque[Incoming] = deque()
-        self._active: Incoming | None = None
         self._call: Call | ControlCall | None = None
         self._answered = False
-        self._replied = False
         self._advancing = False
-        self._out: list[bytes] = []
-        self._chunked = False
-        self._close_after = False
-        self._closing = False
         self._reading_paused = False
         self._write_paused = False
         self._control_only = False
-        self._patience = Patience(self.engine.seconds[Timer.CLIENT_STALLED])
 
     # asyncio.Protocol: connection
 
@@ -158,7 +148,13 @@ class ClientConnection:
         """Parse; the callbacks below start what can be started."""
         if self._closing:
             return
-        requests = self._requests
+        requests, active = self._requests, self._active
+        if active is None:
+            # By far the most: one read, one request, like the one before. None of the callbacks has to be asked.
+            incoming = requests.recognised(data)
+            if incoming is not None:
+                self._start(incoming)
+                return
         had_begun = requests.in_head
         requests.feed(data)
         active = self._active
@@ -317,79 +313,6 @@ class ClientConnection:
         if self._reading_paused and not self._queue and not self._closing:
             self._reading_paused = False
             self._transport.resume_reading()
-
-    def send_continue(self) -> None:
-        """100 Continue."""
-        self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def send(self, head: ClientHead | None, data: bytes, *, last: bool) -> None:
-        """Frame part of an answer into the output."""
-        if head is not None:
-            self._replied = True
-            self._out.append(self._framed(head, len(data) if last else None))
-        if self._chunked:
-            self._out.append(framing.chunk(data, last=last))
-        elif data and (self._active is None or self._active.head.method != "HEAD"):
-            self._out.append(data)
-
-    def flush(self) -> None:
-        """Write the output in one piece."""
-        if self._out:
-            out, self._out = self._out, []
-            if not self._closing:
-                self._transport.write(b"".join(out) if len(out) > 1 else out[0])
-
-    def abort(self) -> None:
-        """Cut the connection."""
-        self.flush()
-        self._closing = True
-        self._transport.abort()
-
-    def _framed(self, head: ClientHead, size: int | None) -> bytes:
-        active = self._active
-        length = size if head.content_length is None else head.content_length
-        close = (
-            self._close_after
-            or active is None
-            or not active.manner.keep_alive
-            or self.engine.draining
-            or not (active.complete or self._can_read_on(active))
-            or head.status == errors.BODY_TIMEOUT.status
-        )
-        version_1_0 = active is not None and active.manner.version_1_0
-        framed, self._chunked, self._close_after = framing.head_bytes(
-            head, length, self.engine.date_line, version_1_0=version_1_0, close=close
-        )
-        return framed
-
-    def _can_read_on(self, active: Incoming) -> bool:
-        """Whether the rest of a request that is answered early is small enough to be read and forgotten."""
-        length = active.head.content_length
-        return not active.head.expects_continue and length is not None and length <= MAX_DISCARDED
-
-    # Ends.
-
-    def _refuse_connection(self, error: ApiError) -> None:
-        """Answer what is no request, and close."""
-        self._close_after = True
-        self._active = None
-        body = error.body()
-        lines = b"content-type: application/json\r\n" + b"".join(b"%b: %b\r\n" % pair for pair in error.headers)
-        self.send(ClientHead(error.status, lines, len(body)), body, last=True)
-        self.flush()
-        self._linger()
-
-    def _linger(self) -> None:
-        """Close in a way that lets the client read its last answer: say that no more will come, then throw away what it
-        still sends for a moment. Closing at once would reset the connection and lose the answer (RFC 9112 9.6)."""
-        if self._closing:
-            return
-        self._closing = True
-        self._patience.expect_closing(self._loop.time(), self._transport.get_write_buffer_size())
-        if self._requests.between or not self._transport.can_write_eof():
-            self._transport.close()
-        else:
-            self._transport.write_eof()
 
 
 def protocol_class(engine: Engine) -> type[asyncio.Protocol]:

@@ -11,15 +11,12 @@ import enum
 import math
 from collections import deque
 
-import msgspec
-from msgspec import Raw, Struct
-
 from tenantry_service import errors, pricing
 from tenantry_service.errors import ApiError, ErrorType
 from tenantry_service.limits.buckets import Demand, Reservation
 from tenantry_service.limits.limiter import Decision, Unknown
 from tenantry_service.pricing import Usage
-from tenantry_service.proxy import frames, handshake, inspection, usage
+from tenantry_service.proxy import frames, handshake, inspection, session_events, usage
 from tenantry_service.proxy.asked import Asked
 from tenantry_service.proxy.body import MOST_MEDIA_TOKENS, UNDECLARED_OUTPUT_TOKENS, Estimate
 from tenantry_service.proxy.ending import limit_error
@@ -37,42 +34,12 @@ from tenantry_service.proxy.messages import (
     ToUpstream,
 )
 from tenantry_service.proxy.routes import SOCKETS, Plan
-from tenantry_service.proxy.shapes import ABSENT
 from tenantry_service.proxy.snapshot import Snapshot, Target
 
 SWITCHING_PROTOCOLS = 101
 #: The most that a turn of a realtime model reads and says (gpt-realtime: a context of 32,768 with 4,096 of output).
 REALTIME_CONTEXT = 32_768
 REALTIME_OUTPUT = 4_096
-#: Client events that a policy has to see are held until they are complete, up to the policy's body limit.
-_CREATE = "response.create"
-#: Events that say what a turn used.
-_SETTLES = frozenset(
-    [
-        "response.done",
-        "response.completed",
-        "response.incomplete",
-        "response.failed",
-        "conversation.item.input_audio_transcription.completed",
-    ]
-)
-_BEGINS = frozenset(["response.created"])
-
-
-class _Response(Struct, gc=False):
-    usage: Raw = ABSENT
-
-
-class _Event(Struct, gc=False):
-    type: str = ""
-    model: str | None = None
-    usage: Raw = ABSENT
-    response: _Response | None = None
-
-
-_decoder = msgspec.json.Decoder(_Event)
-_object_decoder = msgspec.json.Decoder(dict[str, Raw])
-_MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Stage(enum.Enum):
@@ -237,12 +204,11 @@ class Session:
 
     def _on_client_message(self, message: Message) -> Commands:
         assert self.asked.caller is not None
-        try:
-            event = _decoder.decode(message.payload)
-        except _MALFORMED:
+        event = session_events.read(message.payload)
+        if event is None:
             # What we cannot read, nobody has judged.
             return self._tell(errors.malformed("The event is no JSON object."))
-        if event.type != _CREATE:
+        if event.type != session_events.CREATE:
             return (ToUpstream(message.raw),)
         view = self.asked.caller.view
         name = event.model or view.policy.models.default or ""
@@ -257,10 +223,8 @@ class Session:
         self._answering = True
         if target.served == (event.model or "") and message.payload.count(b'"model"') <= 1:
             return (ToUpstream(message.raw),)
-        fields = _object_decoder.decode(message.payload)
-        if target.served:
-            fields["model"] = Raw(msgspec.json.encode(target.served))
-        return (ToUpstream(frames.text(msgspec.json.encode(fields), self._key)),)
+        payload = session_events.with_model(message.payload, target.served)
+        return (ToUpstream(frames.text(payload, self._key)),)
 
     def on_upstream(self, data: bytes) -> Commands:
         """Bytes of the upstream."""
@@ -276,10 +240,10 @@ class Session:
         return (ToClient(data),)
 
     def _on_upstream_message(self, message: Message) -> None:
-        kind, raw = _read(message)
-        if kind in _BEGINS:
+        kind, raw = session_events.usage_of(message)
+        if kind in session_events.BEGINS:
             self._answering = True
-        if kind not in _SETTLES:
+        if kind not in session_events.SETTLES:
             return
         self._answering = False
         used = None if raw is None else usage.parse(raw)
@@ -340,14 +304,14 @@ class Session:
         """An error event, between two frames of the upstream."""
         if not self._from_upstream.between_frames:
             return self._close(error, CloseCode.POLICY)
-        return (ToClient(frames.text(_error_event(error))),)
+        return (ToClient(frames.text(session_events.error_event(error))),)
 
     def _close(self, error: ApiError, code: CloseCode) -> Commands:
         """End the connection from our side: an error event and a close frame, unless half a frame is on its way."""
         self.error_type = error.error_type
         said = b""
         if self._from_upstream.between_frames:
-            said = frames.text(_error_event(error)) + frames.close(code, error.code or "")
+            said = frames.text(session_events.error_event(error)) + frames.close(code, error.code or "")
         return self._end(ToClient(said, last=True), CLOSE_UPSTREAM)
 
     def _settle(self, used: Usage | None, raw: bytes | None = None) -> Commands:
@@ -364,28 +328,3 @@ class Session:
             used = Usage(output=estimate.output_tokens) if self._answering else pricing.NO_USAGE
         cost = pricing.price(used, target.price.rates)
         return (Settle(caller.view.policy, reservation, used, exact, cost, raw),)
-
-
-def _read(message: Message) -> tuple[str, bytes | None]:
-    """Type and usage of an upstream's event."""
-    if not message.payload:
-        return _type_of(message.start), usage.last_usage(message.end)
-    try:
-        event = _decoder.decode(message.payload)
-    except _MALFORMED:
-        return "", None
-    for raw in (event.usage, event.response.usage if event.response is not None else ABSENT):
-        if usage.given(raw):
-            return event.type, bytes(raw)
-    return event.type, None
-
-
-def _type_of(start: bytes) -> str:
-    head, found, rest = start.partition(b'"type":')
-    return rest.lstrip()[1:].partition(b'"')[0].decode("ascii", "replace") if found and len(head) < 256 else ""
-
-
-def _error_event(error: ApiError) -> bytes:
-    """As both APIs write it."""
-    said = msgspec.json.decode(error.body())["error"]
-    return msgspec.json.encode({"type": "error", "status": error.status, "error": said})

@@ -9,10 +9,12 @@ The figures and the bytes are the same however the network cuts the stream. Line
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import msgspec
 
+from tenantry_service.errors import ApiError
 from tenantry_service.pricing import Usage
 from tenantry_service.proxy import usage as usages
 from tenantry_service.proxy.shapes import Choice, Chunk
@@ -27,11 +29,15 @@ _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r(?=[^\n])){2}")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
+_NULL = b',"usage":null'
+#: Where OpenAI writes it.
+_LAST_NULL = _NULL + b"}\n\n"
+
 _decoder = msgspec.json.Decoder(Chunk)
 _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-class EventStream:
+class EventStream(ABC):
     """One stream, cut into events; what they mean is the business of a subclass. ``strip_usage``: leave out the extra
     chunk with nothing but usage, and the ``null`` in its place elsewhere (the caller did not ask for it)."""
 
@@ -63,10 +69,11 @@ class EventStream:
         """Account for ``data`` and return what the client gets now."""
         buffer = self._held + data if self._held else data
         if (
-            buffer.find(b"\n\n") == len(buffer) - 2
+            buffer.endswith(b"\n\n")
+            and buffer.find(b"\n\n", buffer.find(b"\n")) == len(buffer) - 2
             and b"\r" not in buffer
             and not self._passing
-            and 2 <= len(buffer) <= HELD_BYTES
+            and len(buffer) <= HELD_BYTES
         ):
             # The common case: an upstream flushes each event on its own.
             self._held = b""
@@ -94,10 +101,12 @@ class EventStream:
         return b"".join(out)
 
     def _shown(self, event: bytes) -> bytes:
-        if self._strip and b',"usage":null' in event:
-            # No text holds these bytes: there its quotation marks are escaped.
-            return event.replace(b',"usage":null', b"")
-        return event
+        if not self._strip:
+            return event
+        if event.endswith(_LAST_NULL):
+            return event[: -len(_LAST_NULL)] + b"}\n\n"
+        # No text holds these bytes: there its quotation marks are escaped.
+        return event.replace(_NULL, b"") if _NULL in event else event
 
     def _pass_on(self, piece: bytes) -> None:
         start, end = self._large
@@ -128,10 +137,25 @@ class EventStream:
 
     def _account(self, event: bytes) -> bool:
         """Count one event; False if the client shall not see it."""
-        raise NotImplementedError
+        payload = payload_of(event)
+        if payload is None:
+            return True
+        if payload == b"[DONE]":
+            self.done = True
+            return True
+        return self._account_payload(payload)
 
+    @abstractmethod
+    def _account_payload(self, payload: bytes) -> bool:
+        """Count the data of one event; False if the client shall not see it."""
+
+    @abstractmethod
     def _account_large(self, start: bytes, end: bytes) -> None:
         """Count an event of which only the beginning and the end are known."""
+
+    def error_event(self, error: ApiError) -> bytes:
+        """The event of ours that ends a stream early."""
+        return error.sse_event()
 
 
 class ChatStreamMeter(EventStream):
@@ -139,13 +163,11 @@ class ChatStreamMeter(EventStream):
 
     __slots__ = ()
 
-    def _account(self, event: bytes) -> bool:
-        payload = payload_of(event)
-        if payload is None:
-            return True
-        if payload == b"[DONE]":
-            self.done = True
-            return True
+    def _account_large(self, start: bytes, end: bytes) -> None:
+        # No chunk is that large; what one says of usage comes in a small one behind it.
+        pass
+
+    def _account_payload(self, payload: bytes) -> bool:
         try:
             chunk = _decoder.decode(payload)
         except _MALFORMED:

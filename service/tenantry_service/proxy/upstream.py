@@ -6,90 +6,25 @@ the socket brought together.
 
 import asyncio
 import http
-from typing import Protocol, cast
+from typing import cast
 
 import httptools
 
-from tenantry_service.proxy import headers, known_head
+from tenantry_service.proxy import framing, headers, known_head
 from tenantry_service.proxy.known_head import KnownHead
 from tenantry_service.proxy.messages import Gone, HeaderList, ResponseHead
+from tenantry_service.proxy.sides import Handle, Listener, Owner
 
 #: A kept-alive connection that is lost so soon after a request, and without a byte of an answer, was already being
 #: closed when the request was sent: nobody has seen it (RFC 9112 9.3.1), and it may be sent again.
 STALE_SECONDS = 1.0
 #: The most of an answer's head; llhttp sets no limit of its own.
 MAX_HEAD_BYTES = 128 * 1024
-
-
 #: Answers that count as a failure of the upstream, whatever was asked.
 FAILING = frozenset([502, 503, 504])
 
 
-class Listener(Protocol):
-    """Whoever waits for an answer."""
-
-    def upstream_sent(self, handle: "Handle") -> None:
-        """The request is written; from now on ``handle`` stands for it."""
-
-    def upstream_full(self) -> None:
-        """The upstream takes the request slowly: send no more for now."""
-
-    def upstream_drained(self) -> None:
-        """The upstream has caught up."""
-
-    def upstream_read(self, head: ResponseHead | None, data: bytes, *, end: bool) -> None:
-        """What one read of the socket brought: perhaps status and headers, perhaps body, perhaps the end."""
-
-    def upstream_closed(self) -> None:
-        """The connection was closed in good order, which is the end of an answer that has no other."""
-
-    def upstream_gone(self, gone: Gone) -> None:
-        """There will be no more."""
-
-
-class Handle(Protocol):
-    """A request under way."""
-
-    @property
-    def starved(self) -> bool:
-        """It waits for one of our own connections to become free."""
-
-    def cancel(self, *, failed: bool = False) -> None:
-        """Nobody wants the answer any more; no call comes after this. ``failed``: because it did not come in time."""
-
-    def write(self, data: bytes, *, last: bool) -> None:
-        """More of a request that was not complete."""
-
-    def pause(self) -> None:
-        """Read no further: the client is slow."""
-
-    def resume(self) -> None:
-        """Read on."""
-
-
-class Owner(Protocol):
-    """The pool that a connection belongs to."""
-
-    def release(self, connection: "Connection") -> None:
-        """The connection is free for another request."""
-
-    def lost(self, connection: "Connection") -> None:
-        """The connection is closed."""
-
-    def again(self, request: bytes, listener: Listener) -> None:
-        """Send a request that went to a connection which was no longer there."""
-
-    def failed(self) -> None:
-        """The upstream failed in a way that speaks against asking it again."""
-
-    def answered(self) -> None:
-        """The upstream answered."""
-
-    def now(self) -> float:
-        """The loop's time."""
-
-
-class Connection:
+class Connection(Handle):
     """One connection, one request at a time: an :class:`asyncio.Protocol` by its shape."""
 
     def __init__(self, pool: Owner) -> None:
@@ -117,6 +52,8 @@ class Connection:
         self._body: list[bytes] = []
         self._ended = False
         self._reusable = False
+        #: The parser has seen all of a chunk and nothing of another one.
+        self._between_chunks = False
 
     # What the pool and the exchange's driver do.
 
@@ -204,11 +141,19 @@ class Connection:
                 self._pool.release(self)
                 listener.upstream_read(self._known.head, data[start:], end=True)
                 return
+        if self._between_chunks:
+            # The parser is at the beginning of a chunk, and would be so again behind this one.
+            content = framing.chunk_body(data)
+            if content:
+                listener.upstream_read(None, content, end=False)
+                return
         broken = False
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             broken = True
+        # Unless a part of the next chunk's size line came with the end of this one.
+        self._between_chunks = self._between_chunks and data.endswith(b"\r\n")
         head: ResponseHead | None = None
         if not self._head_told:
             head = self._head
@@ -305,6 +250,14 @@ class Connection:
     def on_body(self, data: bytes) -> None:
         """Part of the body, without chunk framing."""
         self._body.append(data)
+
+    def on_chunk_header(self) -> None:
+        """A chunk begins."""
+        self._between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        """A chunk is complete."""
+        self._between_chunks = True
 
     def on_message_complete(self) -> None:
         """The end of the answer (or of an interim one)."""

@@ -8,21 +8,18 @@ import asyncio
 import logging
 import secrets
 import time
-from typing import cast
 
-import httptools
 from uvicorn.server import ServerState
 
 from tenantry_service import errors
 from tenantry_service.errors import ApiError
 from tenantry_service.limits.limiter import Decision
-from tenantry_service.proxy import framing, handshake
+from tenantry_service.proxy import framing
 from tenantry_service.proxy.engine import Engine
 from tenantry_service.proxy.messages import (
     ClientHead,
     Command,
     Commands,
-    HeaderList,
     OpenUpstream,
     Refuse,
     RequestHead,
@@ -33,16 +30,13 @@ from tenantry_service.proxy.messages import (
     ToUpstream,
 )
 from tenantry_service.proxy.patience import LINGER_SECONDS, NEVER
-from tenantry_service.proxy.session import SWITCHING_PROTOCOLS, Session, Stage
+from tenantry_service.proxy.session import Session, Stage
+from tenantry_service.proxy.websocket_upstream import Upstream
 
-#: Bytes that one side may leave unread before the other is read no further.
-HIGH_WATER = 64 * 1024
 #: Seconds for the upstream to be connected to and to answer the handshake.
 HANDSHAKE_SECONDS = 15.0
 #: Seconds without a byte in either direction. OpenAI ends its own sessions after an hour.
 IDLE_SECONDS = 900.0
-#: The most of an upstream's answer to the handshake.
-MAX_HEAD_BYTES = 64 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -50,88 +44,6 @@ log = logging.getLogger(__name__)
 def take_over(engine: Engine, state: ServerState, transport: asyncio.Transport, head: RequestHead, rest: bytes) -> None:
     """Make a WebSocket of a client's connection. ``rest``: what came behind the handshake."""
     Socket(engine, state, transport).start(head, rest)
-
-
-class Upstream(asyncio.Protocol):
-    """The connection to the upstream: HTTP until it has switched, then bytes."""
-
-    def __init__(self, owner: "Socket", head: RequestHead) -> None:
-        self._owner = owner
-        self._head = head
-        self.transport: asyncio.Transport
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
-        self._headers: HeaderList = []
-        self._size = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Connected."""
-        self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=HIGH_WATER)
-
-    def data_received(self, data: bytes) -> None:
-        """The answer to the handshake, then whatever the upstream says."""
-        if self._parser is None:
-            self._owner.from_upstream(data)
-            return
-        self._size += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._switched(data[upgrade.args[0] :])
-            return
-        except httptools.HttpParserError:
-            self._owner.failed(errors.UPSTREAM_INVALID)
-            return
-        if self._size > MAX_HEAD_BYTES:
-            self._owner.failed(errors.UPSTREAM_INVALID)
-
-    def _switched(self, rest: bytes) -> None:
-        self._parser = None
-        answer = handshake.accepted(self._headers, self._head, self._owner.session.request_id)
-        if answer is None:
-            self._owner.failed(errors.UPSTREAM_INVALID)
-            return
-        self._owner.accepted(answer)
-        if rest:
-            self._owner.from_upstream(rest)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Gone."""
-        self._owner.upstream_gone()
-
-    def pause_writing(self) -> None:
-        """It reads slowly."""
-        self._owner.upstream_full(full=True)
-
-    def resume_writing(self) -> None:
-        """It has caught up."""
-        self._owner.upstream_full(full=False)
-
-    # httptools
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
-        self._headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        """The answer's head. Anything but 101 is a refusal."""
-        assert self._parser is not None
-        status = self._parser.get_status_code()
-        if status == SWITCHING_PROTOCOLS:
-            return
-        if status >= 200:
-            self._owner.failed(_refusal(status))
-        else:
-            self._headers = []
-
-
-def _refusal(status: int) -> ApiError:
-    """What an upstream's refusal of a handshake is to the caller."""
-    if status == errors.WRONG_KEY.status:
-        return errors.UPSTREAM_CREDENTIALS
-    if status < 500:
-        return errors.upstream_refused(status)
-    return errors.UPSTREAM_INVALID
 
 
 class Socket(asyncio.Protocol):

@@ -74,6 +74,10 @@ class Process:
         """Return the resident memory of the process and its children, in MB (10^6 bytes)."""
         return sum(resident_kib((PROC / str(pid) / "status").read_text()) for pid in self._family()) * 1024 / 1e6
 
+    def open_files(self) -> int:
+        """Return how many files the process itself has open."""
+        return len(list((PROC / str(self._popen.pid) / "fd").iterdir()))
+
     def _family(self) -> Iterator[int]:
         waiting = [self._popen.pid]
         while waiting:

@@ -11,8 +11,8 @@ import pytest
 from tenantry_service.policy import Upstream
 from tenantry_service.proxy.messages import Gone, ResponseHead
 from tenantry_service.proxy.pool import Pool, Upstreams
+from tenantry_service.proxy.sides import Handle, Listener
 from tenantry_service.proxy.snapshot import Endpoint, endpoint
-from tenantry_service.proxy.upstream import Handle
 
 from tests.component.service.harness import free_port, until
 
@@ -52,7 +52,7 @@ async def server() -> AsyncIterator[Server]:
     listening.close()
 
 
-class Waiter:
+class Waiter(Listener):
     """A listener that remembers what it was told."""
 
     def __init__(self, path: str) -> None:

@@ -164,7 +164,7 @@ def test_part_of_a_body_that_is_gone_cannot_be_sent_elsewhere() -> None:
 
 def test_a_body_is_held_no_longer_than_it_may_be_needed() -> None:
     story = asked().on(sent(), upstream_head(200))
-    assert story.exchange.asked._body == []
+    assert story.exchange.asked._body == b""
 
 
 def test_bytes_of_the_second_upstream_only_reach_the_client() -> None:
