@@ -23,6 +23,8 @@ PACKAGE = Path("service/tenantry_service")
 MODULES = (
     "errors",
     "ledger/event",
+    "ledger/journal",
+    "ledger/sqlite",
     "limits/bounds",
     "limits/buckets",
     "limits/limiter",

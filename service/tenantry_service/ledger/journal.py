@@ -1,8 +1,8 @@
 """A write-ahead journal that costs no system call per record: memory-mapped files, which the kernel keeps when the
 process is killed.
 
-* A record is there once its length is written, which comes last; a checksum tells a record from what a machine that
-  lost power left behind. (Against power loss itself there is no promise: that is what databases sync for.)
+* A record is there once its head is written, which comes last; a checksum tells a record from what a machine that lost
+  power left behind. (Against power loss itself there is no promise: that is what databases sync for.)
 * Room is allocated when a segment is opened, so a full disk is an error then and not a SIGBUS later.
 * Each process has a directory of its own below the journal's, held by a lock. Who finds one that nobody holds has found
   a dead process's, and reads it.
@@ -19,13 +19,14 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Final, NamedTuple
 
 #: 4 MiB hold some 10,000 events; a new segment costs a millisecond.
 SEGMENT_BYTES = 4 * 1024 * 1024
 
 #: Length of the payload, its CRC-32, its kind.
 _HEAD = struct.Struct("<IIB")
+_HEAD_BYTES: Final = 9
 _LOCK = "lock"
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,8 @@ class Journal:
         self._lock = _locked(self._place)
         self._bytes = segment_bytes
         self._count = 0
-        #: By segment: records written (by the one thread) and done (by the other).
+        self._in_segment = 0
+        #: By segment: records written (by the one thread; of those before the present one) and done (by the other).
         self._written: dict[int, int] = {}
         self._done: dict[int, int] = {}
         self._map: mmap.mmap
@@ -68,20 +70,18 @@ class Journal:
             ValueError: the record is larger than a segment.
         """
         size = len(payload)
-        end = self._at + _HEAD.size + size
+        end = self._at + _HEAD_BYTES + size
         if end > self._bytes:
-            if _HEAD.size + size > self._bytes:
+            if _HEAD_BYTES + size > self._bytes:
                 raise ValueError(f"a record of {size} bytes is larger than a segment")
             self.make_room()
-            end = _HEAD.size + size
+            end = _HEAD_BYTES + size
         at, data = self._at, self._map
-        data[at + _HEAD.size : end] = payload
-        checksum = zlib.crc32(payload, kind)
-        # The length last: until it is there, there is no record.
-        data[at + 4 : at + _HEAD.size] = _HEAD.pack(0, checksum, kind)[4:]
-        data[at : at + 4] = size.to_bytes(4, "little")
+        data[at + _HEAD_BYTES : end] = payload
+        # Last: without its length there is no record, and without its checksum a damaged one.
+        _HEAD.pack_into(data, at, size, zlib.crc32(payload, kind), kind)
         self._at = end
-        self._written[self._count] += 1
+        self._in_segment += 1
         return self._count
 
     def done(self, segments: Iterator[int]) -> None:
@@ -116,7 +116,7 @@ class Journal:
         partial.rename(self._file(number))
         if self._count:
             self._map.close()
-        self._written[number] = 0
+        self._written[self._count], self._in_segment = self._in_segment, 0
         self._map, self._count, self._at = fresh, number, 0
 
     def _file(self, segment: int) -> Path:

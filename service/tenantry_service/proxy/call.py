@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from tenantry_service.limits.buckets import Reservation
 from tenantry_service.limits.limiter import Decision
 from tenantry_service.proxy.engine import Engine
 from tenantry_service.proxy.exchange import Exchange
@@ -167,6 +168,8 @@ class Call(Listener):
         if exchange.state is DONE:
             return
         try:
+            if isinstance(decision, Reservation):
+                self._engine.begin(exchange, decision)
             self._run(exchange.on_reserved(decision))
         except Exception:  # noqa: BLE001 - see _failed
             self._failed()

@@ -13,6 +13,7 @@ from uvicorn.server import ServerState
 
 from tenantry_service import errors
 from tenantry_service.errors import ApiError
+from tenantry_service.limits.buckets import Reservation
 from tenantry_service.limits.limiter import Decision
 from tenantry_service.proxy import framing
 from tenantry_service.proxy.engine import Engine
@@ -231,6 +232,8 @@ class Socket(asyncio.Protocol):
             self._hang_up()
 
     def _reserved(self, decision: Decision) -> None:
+        if isinstance(decision, Reservation):
+            self._engine.begin(self.session, decision)
         self._run(self.session.on_reserved(decision))
 
     async def _dial(self, command: OpenUpstream) -> None:
