@@ -141,8 +141,8 @@ class SqliteLedger:
         except (sqlite3.Error, OSError) as error:
             self._connection.close()
             raise LedgerError(f"{directory} cannot be used as the ledger's journal: {error}") from error
-        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
-        self._thread.start()
+        self._writer = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self._writer.start()
 
     @property
     def accepting(self) -> bool:
@@ -197,8 +197,8 @@ class SqliteLedger:
         self._close_by = time.monotonic() + timeout_seconds
         self._closing.set()
         self._wake.set()
-        self._thread.join(timeout_seconds)
-        if not self._thread.is_alive():
+        self._writer.join(timeout_seconds)
+        if not self._writer.is_alive():
             self._journal.close(keep=bool(self._queue or self._begun))
         return len(self._queue)
 

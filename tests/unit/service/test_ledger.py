@@ -149,7 +149,7 @@ def test_a_writer_that_dies_closes_the_door(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(SqliteLedger, "_write_batch", die)
     ledger = SqliteLedger(tmp_path / "ledger.sqlite")
     ledger.append(event(1))
-    ledger._thread.join(5)
+    ledger._writer.join(5)
     assert not ledger.accepting
     assert ledger.close() == 1
 
