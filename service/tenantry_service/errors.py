@@ -27,6 +27,7 @@ class ErrorType(enum.StrEnum):
     CALLER_MODEL_NOT_FOUND = "caller_model_not_found"
     CALLER_ROUTE_NOT_FOUND = "caller_route_not_found"
     CALLER_TOO_LARGE = "caller_too_large"
+    CALLER_REPEATED = "caller_repeated"
     CALLER_TOO_SLOW = "caller_too_slow"
     CALLER_CANCELLED = "caller_cancelled"
     POLICY_RATE_LIMITED = "policy_rate_limited"
@@ -221,6 +222,27 @@ UPSTREAM_CREDENTIALS = ApiError(
     message="The upstream refused the platform's credential (your key is fine). Ask the platform team to renew it.",
     type="upstream_error",
     code="upstream_credentials_refused",
+    headers=NO_RETRY,
+)
+IN_PROGRESS = ApiError(
+    status=409,
+    error_type=ErrorType.CALLER_REPEATED,
+    message="A request with this Idempotency-Key is under way; repeat it shortly to get its answer.",
+    code="idempotency_key_in_use",
+    headers=RETRY_SOON,
+)
+KEY_OF_ANOTHER = ApiError(
+    status=409,
+    error_type=ErrorType.CALLER_REPEATED,
+    message="This Idempotency-Key belongs to another request; choose a new key for each one.",
+    code="idempotency_key_reused",
+    headers=NO_RETRY,
+)
+NOT_KEPT = ApiError(
+    status=409,
+    error_type=ErrorType.CALLER_REPEATED,
+    message="The request with this Idempotency-Key was answered, but its answer was too large to be given again.",
+    code="idempotency_answer_not_kept",
     headers=NO_RETRY,
 )
 INTERNAL = ApiError(

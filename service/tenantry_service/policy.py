@@ -172,6 +172,14 @@ class Rates(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=Tru
     audio_output: NonNegativeInt | None = None
 
 
+class Keeping(Struct, frozen=True, kw_only=True, rename="camel"):
+    """How long and how much of a tenant's answers a process keeps, to give them again."""
+
+    ttl_seconds: Annotated[int, Meta(ge=1, le=7 * 86_400)] = 3600
+    #: Of all that are kept, in each process. One answer may take a quarter of it.
+    max_bytes: Annotated[int, Meta(ge=65_536, le=2**30)] = 16 * 1024 * 1024
+
+
 class Policy(Struct, frozen=True, kw_only=True, rename="camel"):
     """Everything a process needs to know about one tenant."""
 
@@ -189,6 +197,10 @@ class Policy(Struct, frozen=True, kw_only=True, rename="camel"):
     routes: Routes = Routes()
     max_body_bytes: PositiveInt = DEFAULT_MAX_BODY_BYTES
     max_upload_bytes: PositiveInt = DEFAULT_MAX_UPLOAD_BYTES
+    #: Keep answers that are the same for the same question (embeddings; chats with temperature 0 or a seed).
+    cache: Keeping | None = None
+    #: Honour ``Idempotency-Key``: a request that comes again is answered again, and not paid again.
+    idempotency: Keeping | None = None
     #: Rates that replace or complete the price table, by model name.
     prices: dict[ModelName, Rates] = {}
     unknown_model: UnknownModel = UnknownModel.CHARGE_DEFAULT

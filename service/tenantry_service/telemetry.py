@@ -86,6 +86,8 @@ class Telemetry(Collector):
         self.connections = 0
         self.estimated_events = 0
         self.internal_errors = 0
+        #: By what became of asking whether an answer is kept.
+        self.recalled: dict[str, int] = {}
         self.policies: tuple[PolicyInfo, ...] = ()
         self.policy_reloads = 0
         self.policy_failures = 0
@@ -163,6 +165,10 @@ class Telemetry(Collector):
         yield CounterMetricFamily("tenantry_internal_errors", "Errors of this service.", self.internal_errors)
         yield CounterMetricFamily("tenantry_policy_reloads", "Policies taken over.", self.policy_reloads)
         yield CounterMetricFamily("tenantry_policy_reload_failures", "Policies refused.", self.policy_failures)
+        recalled = CounterMetricFamily("tenantry_recalled_answers", "Answers that may be kept.", labels=("outcome",))
+        for outcome, count in self.recalled.items():
+            recalled.add_metric([outcome], count)
+        yield recalled
         pools = GaugeMetricFamily("tenantry_upstream_connections", "Connections.", labels=("upstream", "state"))
         for upstream, busy, idle in self.upstream_connections():
             pools.add_metric([upstream, "busy"], busy)

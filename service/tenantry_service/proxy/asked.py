@@ -24,7 +24,6 @@ class Asked:
     __slots__ = (
         "_body",
         "_chat",
-        "_head",
         "_max_body_bytes",
         "_parameter",
         "_pieces",
@@ -32,6 +31,7 @@ class Asked:
         "caller",
         "endpoint",
         "estimate",
+        "head",
         "own_answer",
         "plan",
         "route",
@@ -52,7 +52,7 @@ class Asked:
         self.estimate: Estimate | None = None
         #: Its body, if that passes through instead of being held.
         self.upload: Upload | None = None
-        self._head: RequestHead
+        self.head: RequestHead
         self._parameter = ""
         self._chat: Chat | Ask | None = None
         #: What is held: the body as it came, if in one piece (later: as it goes), or what has come of it.
@@ -79,12 +79,12 @@ class Asked:
     @property
     def expects_continue(self) -> bool:
         """Whether the caller waits to be asked for the body."""
-        return self._head.expects_continue
+        return self.head.expects_continue
 
     @property
     def idempotent(self) -> bool:
         """Whether a repetition changes nothing (RFC 9110 9.2.2)."""
-        return self._head.method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
+        return self.head.method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
 
     @property
     def repeatable(self) -> bool:
@@ -92,13 +92,18 @@ class Asked:
         return self.idempotent or self.plan in INSPECTED or self.plan in FORMS
 
     @property
+    def outgoing(self) -> bytes:
+        """The body that goes upstream, of a request that is understood."""
+        return self._body
+
+    @property
     def read_timeout(self) -> float | None:
         """Seconds that the caller waits."""
-        return headers.read_timeout(self._head)
+        return headers.read_timeout(self.head)
 
     def read_head(self, head: RequestHead, snapshot: Snapshot, now: float, *, ledger_full: bool) -> ApiError | None:
         """Route, key, size: everything that can refuse a request before its body. ``now`` in Unix seconds."""
-        self._head = head
+        self.head = head
         found = routes.match(head.method, head.path)
         if isinstance(found, ApiError):
             return found
@@ -217,15 +222,15 @@ class Asked:
         assert self.upload is not None
         target = self.target = self.upload.target
         self.endpoint = target.endpoint
-        self.estimate = self.upload.estimate(self._head.content_length)
+        self.estimate = self.upload.estimate(self.head.content_length)
 
     def upstream_request(self, endpoint: Endpoint) -> bytes:
         """What goes upstream. A body that passes through follows, unless it is all there."""
         upload = self.upload
         if upload is not None:
-            length = self._head.content_length
+            length = self.head.content_length
             whole = upload.take_whole()
             if whole is not None:
-                return headers.upstream_request(self._head, endpoint, whole)
-            return headers.upstream_head(self._head, endpoint, None if length is None else length + upload.delta)
-        return headers.upstream_request(self._head, endpoint, self._body if self._chat is not None else b"")
+                return headers.upstream_request(self.head, endpoint, whole)
+            return headers.upstream_head(self.head, endpoint, None if length is None else length + upload.delta)
+        return headers.upstream_request(self.head, endpoint, self._body if self._chat is not None else b"")

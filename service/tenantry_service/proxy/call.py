@@ -8,6 +8,7 @@ from tenantry_service.limits.buckets import Reservation
 from tenantry_service.limits.limiter import Decision
 from tenantry_service.proxy.engine import Engine
 from tenantry_service.proxy.exchange import Exchange
+from tenantry_service.proxy.kept import Recalled, Verdict
 from tenantry_service.proxy.messages import (
     AbortClient,
     ClientHead,
@@ -15,7 +16,9 @@ from tenantry_service.proxy.messages import (
     Command,
     Commands,
     Gone,
+    Keep,
     OpenUpstream,
+    Recall,
     Refuse,
     RequestHead,
     Reserve,
@@ -124,6 +127,9 @@ class Call(Listener):
     def client_gone(self) -> None:
         """The client closed."""
         self._handle_event(self._exchange.on_client_gone)
+        if self._paused and self._exchange.state is not DONE:
+            # Nobody reads slowly any more.
+            self.resume()
 
     def timer(self, timer: Timer) -> None:
         """Something is overdue."""
@@ -173,6 +179,12 @@ class Call(Listener):
             self._run(exchange.on_reserved(decision))
         except Exception:  # noqa: BLE001 - see _failed
             self._failed()
+
+    def _recalled(self, recalled: Recalled) -> None:
+        said = recalled.value if isinstance(recalled, Verdict) else "given_again"
+        counts = self._engine.telemetry.recalled
+        counts[said] = counts.get(said, 0) + 1
+        self._handle_event(self._exchange.on_recalled, recalled)
 
     # From the upstream.
 
@@ -299,6 +311,10 @@ class Call(Listener):
                 self._upstream = None
         elif isinstance(command, AbortClient):
             self._client.abort()
+        elif isinstance(command, Recall):
+            self._engine.answers.claim(command.claim, self._engine.now, self._recalled)
+        elif isinstance(command, Keep):
+            self._engine.answers.keep(command.claim, command.answer, self._engine.now)
         else:
             self._client.send_continue()
 

@@ -4,42 +4,60 @@ from typing import Final
 
 from tenantry_service import errors, pricing
 from tenantry_service.errors import ApiError, ErrorType
-from tenantry_service.limits.buckets import Dimension, Refusal, Reservation
+from tenantry_service.limits.buckets import Demand, Dimension, Refusal, Reservation
+from tenantry_service.policy import Policy
 from tenantry_service.pricing import Usage
 from tenantry_service.proxy import answers, headers
 from tenantry_service.proxy.answers import NOTHING_USED, Answer, Used
 from tenantry_service.proxy.asked import Asked
+from tenantry_service.proxy.kept import TOO_LARGE, Claim, KeptAnswer, Purpose
 from tenantry_service.proxy.messages import (
     ABORT_CLIENT,
     CLOSE_UPSTREAM,
     ClientHead,
     Command,
     Commands,
+    Keep,
     OpenUpstream,
     Refuse,
+    Reserve,
     Settle,
     ToClient,
 )
 from tenantry_service.proxy.snapshot import Endpoint, Snapshot
-from tenantry_service.proxy.states import ABANDONED, CONNECTING, DONE, NEW, State
+from tenantry_service.proxy.states import ABANDONED, CONNECTING, DONE, NEW, RESERVING, State
 
 #: nginx's word for a request whose client left before there was a status.
 CLIENT_CLOSED_REQUEST = 499
 _NO_ERROR: Final = ErrorType.NONE
+#: Answers that say of themselves that another attempt may have another one.
+_TRY_AGAIN = frozenset([401, 408, 409, 429])
+# Never changed: what nearly every exchange has of either.
+_NO_CLAIMS: Final[list[Claim]] = []
+_NOTHING_TAKEN: Final[list[bytes]] = []
 
 
 class Ending:
     """What an exchange knows, and how it ends. The public attributes tell how it went, for metrics and ledger."""
 
     __slots__ = (
+        "_again",
         "_answer",
         "_client_head",
+        "_granted",
         "_head_sent",
+        "_kept_lines",
+        "_kept_status",
+        "_marks",
+        "_most_taken",
         "_request_id_line",
         "_reservation",
         "_retried",
         "_snapshot",
+        "_taken",
+        "_taken_size",
         "_tried",
+        "_wanted",
         "_whole",
         "asked",
         "elapsed",
@@ -72,6 +90,17 @@ class Ending:
         #: How long to back off.
         self.wait_seconds = 0.0
         self._answer: Answer | None = None
+        #: Claims to look up and claims that were granted (both are empty for nearly all requests), the answer that is
+        #: given again and the header lines that say so, and what has been taken of an answer that may be kept.
+        self._wanted: list[Claim] = _NO_CLAIMS
+        self._granted: list[Claim] = _NO_CLAIMS
+        self._again: KeptAnswer | None = None
+        self._marks = b""
+        self._kept_status = 0
+        self._kept_lines = b""
+        self._taken: list[bytes] = _NOTHING_TAKEN
+        self._taken_size = 0
+        self._most_taken = 0
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request_id} {self.state.name}>"
@@ -80,6 +109,10 @@ class Ending:
     def streamed(self) -> bool:
         """Whether the answer was an event stream."""
         return self._answer is not None and self._answer.streamed
+
+    def _reserve(self, policy: Policy, demand: Demand) -> Commands:
+        self.state = RESERVING
+        return (Reserve(policy, demand),)
 
     def _open(self, endpoint: Endpoint) -> Commands:
         self.state = CONNECTING
@@ -95,7 +128,7 @@ class Ending:
         match self.state:
             case State.NEW | State.RECEIVING:
                 return self._refuse(early)
-            case State.RESERVING:
+            case State.RESERVING | State.RECALLING:
                 self.state = ABANDONED
                 return self._refusal(early)
             case State.CONNECTING | State.UPLOADING | State.BLOCKED | State.BACKING_OFF:
@@ -140,7 +173,7 @@ class Ending:
         match self.state:
             case State.DONE | State.ABANDONED:
                 return ()
-            case State.RESERVING:
+            case State.RESERVING | State.RECALLING:
                 self.error_type = error_type
                 self.state = State.ABANDONED
                 return first
@@ -162,12 +195,39 @@ class Ending:
         if self._answer is not None and self._answer.failed:
             self.error_type = ErrorType.PROVIDER_FAILED
         settled = () if self._reservation is None else self._settle(self._used())
-        return self._end((ToClient(rest, head, last=True), *settled))
+        if self._granted:
+            self._take_more(rest)
+        return self._end((ToClient(rest, head, last=True), *settled), complete=True)
 
-    def _end(self, commands: tuple[Command, ...]) -> Commands:
+    def _end(self, commands: tuple[Command, ...], *, complete: bool = False) -> Commands:
+        """The only way to the end. ``complete``: the client got all of an answer, or would have if it had stayed."""
         self.state = DONE
         self.asked.forget_body()
+        if self._granted:
+            return (*commands, *[Keep(claim, self._kept(claim) if complete else None) for claim in self._granted])
         return commands
+
+    # What is kept of an answer, if somebody may ask for it again.
+
+    def _take(self, status: int, lines: bytes, body: bytes) -> None:
+        self._kept_status, self._kept_lines, self._taken = status, lines, [body]
+        self._taken_size = len(body)
+
+    def _take_more(self, data: bytes) -> None:
+        self._taken_size += len(data)
+        if self._taken_size <= self._most_taken:
+            self._taken.append(data)
+        else:
+            self._taken = []
+
+    def _kept(self, claim: Claim) -> KeptAnswer | None:
+        """What is kept for a claim, now that the answer is complete."""
+        status, cached = self._kept_status, claim.purpose is Purpose.CACHE
+        if not status or status >= 500 or status in _TRY_AGAIN or (cached and (status != 200 or self.streamed)):
+            return None
+        if self._taken_size > claim.most_bytes:
+            return None if cached else TOO_LARGE
+        return KeptAnswer(status, self._kept_lines, b"".join(self._taken))
 
     def _take_head(self) -> ClientHead | None:
         head, self._client_head = self._client_head, None

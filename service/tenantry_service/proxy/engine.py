@@ -11,14 +11,15 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from tenantry_service import pricing
-from tenantry_service.errors import ErrorType
-from tenantry_service.ledger.event import LOST, Ledger, UsageEvent, new_id
-from tenantry_service.limits.buckets import Demand, Reservation
+from tenantry_service.ledger.event import Ledger, new_id
+from tenantry_service.limits.buckets import Reservation
 from tenantry_service.limits.limiter import Decision, Limiter
+from tenantry_service.proxy import rows
 from tenantry_service.proxy.asked import Asked
+from tenantry_service.proxy.kept import AnswerStore, MemoryAnswers
 from tenantry_service.proxy.messages import Reserve, Settle, Timer
 from tenantry_service.proxy.pool import IDLE_SECONDS, Upstreams
+from tenantry_service.proxy.rows import Ended
 from tenantry_service.proxy.snapshot import Snapshot
 from tenantry_service.telemetry import PolicyInfo, Series, Telemetry
 
@@ -73,22 +74,6 @@ class Load(NamedTuple):
     idle_seconds: float
 
 
-class Ended(Protocol):
-    """What has been served: an exchange, or a turn of a WebSocket session."""
-
-    status: int
-    error_type: ErrorType
-    asked: Asked
-
-    @property
-    def request_id(self) -> str:
-        """Unique, and the id of its row."""
-
-    @property
-    def streamed(self) -> bool:
-        """Whether the answer came in pieces."""
-
-
 class Engine:
     """Shared state of the hot path; belongs to the event loop's thread."""
 
@@ -117,6 +102,8 @@ class Engine:
         self.held_bytes = 0
         self.max_held_bytes = MAX_HELD_BYTES
         self.connections: set[Swept] = set()
+        #: What is kept to be answered again, for tenants whose policy wants it.
+        self.answers: AnswerStore = MemoryAnswers()
         self._idle = asyncio.Event()
         # Request ids are event ids too: 96 random bits per process and a counter, of as many digits in each, so that
         # rows come in the order of their ids and the ledger's tree grows at its end.
@@ -196,18 +183,18 @@ class Engine:
         """Carry out a Reserve. Whoever gets a reservation has to :meth:`begin` before anything goes upstream."""
         asked, demand = exchange.asked, command.demand
         assert asked.caller is not None
-        note = _encoder.encode(_lost_event(exchange, demand)) if self._limiter_records else b""
+        note = _encoder.encode(rows.lost_event(exchange, demand, _wall_ms())) if self._limiter_records else b""
         self.limiter.reserve(command.policy, asked.caller.key.id, exchange.request_id, demand, note, done)
 
     def begin(self, exchange: Ended, reservation: Reservation) -> None:
         """Write ahead what a request that is admitted costs if this process dies."""
         if self.ledger is not None:
-            self.ledger.begin(_lost_event(exchange, reservation.demand))
+            self.ledger.begin(rows.lost_event(exchange, reservation.demand, _wall_ms()))
 
     def settle(self, exchange: Ended, settle: Settle, seconds: float) -> None:
         """Carry out a Settle: correct the limits, write the ledger. ``seconds``: how long the request took."""
         usage = settle.usage
-        event = _usage_event(exchange, settle, time.time_ns() // 1_000_000, round(seconds * 1000))
+        event = rows.usage_event(exchange, settle, _wall_ms(), round(seconds * 1000))
         self.limiter.settle(
             settle.policy,
             settle.reservation,
@@ -259,89 +246,5 @@ class Engine:
             self.telemetry.estimated_events += 1
 
 
-def _usage_event(exchange: Ended, settle: Settle, at_ms: int, duration_ms: int) -> UsageEvent:
-    """The row of an admitted request."""
-    asked = exchange.asked
-    caller, target, route, endpoint = asked.caller, asked.target, asked.route, asked.endpoint
-    assert caller is not None
-    assert target is not None
-    assert route is not None
-    usage = settle.usage
-    # All columns in their order: giving each to the class by its name or its default costs four times as much.
-    return UsageEvent._make(
-        (
-            exchange.request_id,
-            settle.policy.tenant,
-            caller.key.id,
-            at_ms,
-            duration_ms,
-            route.template,
-            target.requested,
-            target.served,
-            "" if endpoint is None else endpoint.name,
-            exchange.status,
-            exchange.error_type._value_,
-            exchange.streamed,
-            usage.input,
-            usage.cached_input,
-            usage.output,
-            usage.reasoning,
-            settle.nano_usd,
-            not settle.exact,
-            pricing.VERSION,
-            settle.policy.revision,
-            None if settle.raw_usage is None else settle.raw_usage.decode("utf-8", "replace"),
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            "",
-            "",
-        )
-    )
-
-
-def _lost_event(exchange: Ended, demand: Demand) -> UsageEvent:
-    """The row of a request whose process dies before it ends: what was reserved for it."""
-    asked = exchange.asked
-    caller, target, route, endpoint, estimate = asked.caller, asked.target, asked.route, asked.endpoint, asked.estimate
-    assert caller is not None
-    assert target is not None
-    assert route is not None
-    assert estimate is not None
-    policy = caller.view.policy
-    return UsageEvent._make(
-        (
-            exchange.request_id,
-            policy.tenant,
-            caller.key.id,
-            time.time_ns() // 1_000_000,
-            0,
-            route.template,
-            target.requested,
-            target.served,
-            "" if endpoint is None else endpoint.name,
-            0,
-            LOST,
-            False,
-            estimate.input_tokens,
-            0,
-            estimate.output_tokens,
-            0,
-            demand.nano_usd,
-            True,
-            pricing.VERSION,
-            policy.revision,
-            None,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            "",
-            "",
-        )
-    )
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

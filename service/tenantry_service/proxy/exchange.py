@@ -12,9 +12,10 @@ from tenantry_service import errors
 from tenantry_service.errors import ErrorType
 from tenantry_service.limits.buckets import Refusal, Reservation
 from tenantry_service.limits.limiter import Decision, Unknown
-from tenantry_service.proxy import answers, headers
+from tenantry_service.proxy import answers, headers, recalling
 from tenantry_service.proxy.answers import NOTHING_USED
 from tenantry_service.proxy.ending import limit_error
+from tenantry_service.proxy.kept import Purpose
 from tenantry_service.proxy.messages import (
     ABORT_CLIENT,
     CLOSE_FAILED_UPSTREAM,
@@ -79,13 +80,24 @@ class Exchange(Receiving):
             return self._refuse(errors.LIMITS_UNKNOWN)
         if isinstance(decision, Refusal):
             return self._refuse(limit_error(decision), headers.rate_limit_lines(decision.standing))
-        assert self.asked.endpoint is not None
         self._reservation = decision
+        if self._again is not None:
+            return self._answer_again(self._again)
+        assert self.asked.endpoint is not None
         return self._open(self.asked.endpoint)
 
     def on_client_gone(self) -> Commands:
-        """The client closed its connection."""
+        """The client closed its connection. One that gave an ``Idempotency-Key`` may ask again for what is paid for
+        already: its answer is awaited."""
+        if self._is_awaited:
+            return ()
         return self._give_up(ErrorType.CALLER_CANCELLED, ())
+
+    @property
+    def _is_awaited(self) -> bool:
+        claims = self._granted
+        paid = self.state is WAITING or self.state is ANSWERING
+        return paid and bool(claims) and claims[0].purpose is Purpose.IDEMPOTENCY
 
     # Events from the upstream.
 
@@ -128,6 +140,10 @@ class Exchange(Receiving):
         )
         self.error_type = errors.upstream_error_type(head.status)
         lines = head.lines + self._request_id_line
+        if self._granted:
+            self._take(head.status, head.lines, b"")
+            if self._granted[-1].purpose is Purpose.CACHE:
+                lines += recalling.MISS
         if self._reservation is not None:
             lines += headers.rate_limit_lines(self._reservation.standing)
         self._client_head = ClientHead(head.status, lines, None if answer.resized else head.content_length)
@@ -140,6 +156,8 @@ class Exchange(Receiving):
             return ()
         assert self._answer is not None
         out = self._answer.feed(data)
+        if self._granted:
+            self._take_more(out)
         return (ToClient(out, self._take_head()),) if out else ()
 
     def on_upstream_end(self, framed: bool) -> Commands:
@@ -186,6 +204,8 @@ class Exchange(Receiving):
         if timer is Timer.QUIET:
             return self._keep_alive()
         if timer is Timer.CLIENT_STALLED:
+            if self._is_awaited:
+                return (ABORT_CLIENT,)
             return self._give_up(ErrorType.CALLER_TOO_SLOW, (ABORT_CLIENT,))
         if timer is not TIMERS[self.state]:
             return ()

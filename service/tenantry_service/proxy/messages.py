@@ -11,6 +11,7 @@ from tenantry_service.errors import ApiError
 from tenantry_service.limits.buckets import Demand, Reservation
 from tenantry_service.policy import Policy
 from tenantry_service.pricing import Usage
+from tenantry_service.proxy.kept import Claim, KeptAnswer
 from tenantry_service.proxy.snapshot import Bearer, Endpoint
 
 HeaderList = list[tuple[bytes, bytes]]
@@ -233,8 +234,37 @@ class Settle:
         self.raw_usage = raw_usage
 
 
+class Recall:
+    """Look a claim up; ``on_recalled`` tells what became of it."""
+
+    __slots__ = ("claim",)
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+
+
+class Keep:
+    """End a claim that was granted; ``answer`` is None if there is none to be given again."""
+
+    __slots__ = ("answer", "claim")
+
+    def __init__(self, claim: Claim, answer: KeptAnswer | None) -> None:
+        self.claim = claim
+        self.answer = answer
+
+
 Command = (
-    ContinueReading | Refuse | Reserve | OpenUpstream | ToUpstream | ToClient | AbortClient | CloseUpstream | Settle
+    Recall
+    | Keep
+    | ContinueReading
+    | Refuse
+    | Reserve
+    | OpenUpstream
+    | ToUpstream
+    | ToClient
+    | AbortClient
+    | CloseUpstream
+    | Settle
 )
 Commands = Sequence[Command]
 

@@ -23,7 +23,7 @@ from tenantry_service.proxy.engine import Engine
 from tenantry_service.proxy.incoming import Incoming, Requests
 from tenantry_service.proxy.messages import RequestHead, Timer
 from tenantry_service.proxy.output import MAX_DISCARDED, Output
-from tenantry_service.proxy.patience import NEVER, Overdue
+from tenantry_service.proxy.patience import NEVER, Overdue, Patience
 
 #: Bytes a slow reader may leave unread before we stop reading the upstream. nginx buffers 8 x 8 KB, Envoy 1 MiB; with
 #: one more read of the upstream (256 KB at most) on top, 2,000 stalled streams cost 640 MB at the very worst.
@@ -63,6 +63,8 @@ class ClientConnection(Output):
         self._call: Call | ControlCall | None = None
         self._answered = False
         self._advancing = False
+        #: The client has gone; a call that goes on without it keeps its timers here.
+        self._lost = False
         self._reading_paused = False
         self._write_paused = False
         self._control_only = False
@@ -84,13 +86,15 @@ class ClientConnection(Output):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone, or we have closed."""
-        self._closing = True
+        self._closing = self._lost = True
         self._server_state.connections.discard(self)
-        self.engine.connections.discard(self)
         self.engine.telemetry.connections -= 1
         self._queue.clear()
+        self._patience = Patience(self.engine.seconds[Timer.CLIENT_STALLED])
         if self._call is not None:
             self._call.client_gone()
+        if not isinstance(self._call, Call):
+            self.engine.connections.discard(self)
 
     def shutdown(self) -> None:
         """uvicorn stops: close when the present answer is complete."""
@@ -259,6 +263,8 @@ class ClientConnection(Output):
         self._call = None
         self._answered = True
         self.flush()
+        if self._lost:
+            self.engine.connections.discard(self)
         self._server_state.total_requests += 1
         active = self._active
         if active is None or self._closing:

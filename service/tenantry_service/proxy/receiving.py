@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from tenantry_service import errors
-from tenantry_service.proxy.ending import Ending
+from tenantry_service.errors import ApiError
+from tenantry_service.proxy import recalling
 from tenantry_service.proxy.messages import (
     CONTINUE_READING,
-    ClientHead,
     Commands,
     RequestHead,
-    Reserve,
     ToUpstream,
 )
+from tenantry_service.proxy.recalling import Recalling
 from tenantry_service.proxy.states import (
     ABANDONED,
     ANSWERING,
@@ -27,7 +27,7 @@ from tenantry_service.proxy.states import (
 from tenantry_service.proxy.upload import Upload
 
 
-class Receiving(Ending):
+class Receiving(Recalling):
     """See the module."""
 
     __slots__ = ()
@@ -80,14 +80,13 @@ class Receiving(Ending):
         if error is not None:
             return self._refuse(error)
         assert asked.caller is not None
-        if asked.estimate is not None:
-            self.state = RESERVING
-            return (Reserve(asked.caller.view.policy, asked.estimate.demand),)
-        if asked.endpoint is not None:
-            return self._open(asked.endpoint)
-        self.state = ANSWERING
-        lines = b"content-type: application/json\r\n" + self._request_id_line
-        return self._finish(asked.own_answer, ClientHead(200, lines, len(asked.own_answer)))
+        if not asked.caller.view.keeps:
+            return self._go_on()
+        wanted = recalling.claims(asked, asked.head)
+        if isinstance(wanted, ApiError):
+            return self._refuse(wanted)
+        self._wanted = wanted
+        return self._recall()
 
     # A body that passes through.
 
@@ -110,8 +109,7 @@ class Receiving(Ending):
         asked.understand_upload()
         assert asked.caller is not None
         assert asked.estimate is not None
-        self.state = RESERVING
-        return (Reserve(asked.caller.view.policy, asked.estimate.demand),)
+        return self._reserve(asked.caller.view.policy, asked.estimate.demand)
 
     def _ask_for_body(self, expected: bool) -> Commands:
         return (CONTINUE_READING,) if expected else ()

@@ -43,6 +43,14 @@ class Chat(Struct, gc=False):
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
 
+class Determined(Struct, gc=False):
+    """What says that a chat has one answer."""
+
+    stream: bool | None = None
+    temperature: int | float | None = None
+    seed: int | float | None = None
+
+
 class Session(Struct, gc=False):
     """The session of a realtime client secret."""
 

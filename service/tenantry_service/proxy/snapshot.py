@@ -103,6 +103,8 @@ class TenantView:
         self._targets: dict[str, Target | ApiError] = {}
         #: Nothing has to be put into or taken out of a request but what every tenant's needs.
         self.plain = policy.models.default is None and policy.models.max_output_tokens is None
+        #: Some answers are kept.
+        self.keeps = policy.cache is not None or policy.idempotency is not None
         #: Requests that name no model are nobody's to refuse.
         self.allows_all = "*" in policy.models.allow and policy.unknown_model is not UnknownModel.REFUSE
         #: What is asked of no model in particular.

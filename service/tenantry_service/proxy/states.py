@@ -22,6 +22,8 @@ class State(enum.IntEnum):
     BACKING_OFF = 8
     ANSWERING = 9
     DONE = 10
+    #: It may have been answered before.
+    RECALLING = 11
 
 
 #: The timer that runs in each state. It starts anew with every byte of request and answer.
@@ -37,6 +39,7 @@ TIMERS: Final[tuple[Timer | None, ...]] = (
     Timer.RETRY,
     Timer.IDLE,
     None,
+    None,
 )
 
 # Asking an enum class for a member costs ten times as much as asking the module.
@@ -51,5 +54,6 @@ WAITING: Final = State.WAITING
 BACKING_OFF: Final = State.BACKING_OFF
 ANSWERING: Final = State.ANSWERING
 DONE: Final = State.DONE
+RECALLING: Final = State.RECALLING
 #: While the client shall send no more of a body that passes through.
 HOLDING: Final = frozenset([RESERVING, ABANDONED, CONNECTING, BLOCKED, BACKING_OFF])
