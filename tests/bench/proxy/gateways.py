@@ -98,7 +98,7 @@ def ours(directory: Path, upstreams: Upstreams, programs: Programs) -> Launch:
         # Limits that count and never refuse.
         "limits": {
             "requestsPerMinute": 100_000_000,
-            "tokensPerMinute": 1_000_000_000_000,
+            "tokensPerMinute": 10_000_000_000,
             "concurrentRequests": 100_000,
         },
         "budget": {"amountNanoUsd": 1_000_000_000_000_000, "window": "Month"},

@@ -66,7 +66,7 @@ class Service:
             "generation": 1,
             "revision": "soak",
             "keys": [{"id": "soak234", "name": "soak", "sha256": hashlib.sha256(self.key.encode()).hexdigest()}],
-            "limits": {"requestsPerMinute": 1_000_000, "tokensPerMinute": 10**12, "concurrentRequests": 10_000},
+            "limits": {"requestsPerMinute": 1_000_000, "tokensPerMinute": 10**10, "concurrentRequests": 10_000},
             "budget": {"amountNanoUsd": 10**15, "window": "Month"},
             "models": {"allow": ["gpt-*", "text-embedding-*", "whisper-1"]},
             "upstreams": [{"name": "simulator", "baseUrl": f"http://127.0.0.1:{self._upstream_port}/v1"}],
