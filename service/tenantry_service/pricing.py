@@ -6,7 +6,6 @@ by accident.
 
 import re
 from decimal import Decimal
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -34,17 +33,22 @@ class Usage(Struct, frozen=True, gc=False):
 NO_USAGE = Usage()
 
 
-class Price(NamedTuple):
+class Price:
     """What is known about a model: rates, the most output tokens it can give, whether the rates are its own, and
     whether that most is (``capped``)."""
 
-    rates: Rates
-    max_output: int
-    known: bool
-    capped: bool
-    #: The most that one token of input or of output can cost, in nano-USD per million tokens.
-    dearest_input: int
-    dearest_output: int
+    __slots__ = ("capped", "dearest_input", "dearest_output", "known", "max_output", "rates")
+
+    def __init__(
+        self, rates: Rates, max_output: int, known: bool, capped: bool, dearest_input: int, dearest_output: int
+    ) -> None:
+        self.rates = rates
+        self.max_output = max_output
+        self.known = known
+        self.capped = capped
+        #: The most that one token of input or of output can cost, in nano-USD per million tokens.
+        self.dearest_input = dearest_input
+        self.dearest_output = dearest_output
 
 
 def nano_usd(amount: str) -> int:

@@ -3,8 +3,6 @@
 A new kind (another stream format, binary) is a new class here and a line in :func:`choose`.
 """
 
-from typing import NamedTuple
-
 from tenantry_service.errors import ApiError
 from tenantry_service.pricing import NO_USAGE, Usage
 from tenantry_service.proxy import models
@@ -16,12 +14,15 @@ from tenantry_service.proxy.sse import ChatStreamMeter, EventStream
 from tenantry_service.proxy.usage import AnswerMeter
 
 
-class Used(NamedTuple):
+class Used:
     """What an answer used. Not ``exact``: counted by us, and without the input."""
 
-    usage: Usage
-    exact: bool
-    raw: bytes | None = None
+    __slots__ = ("exact", "raw", "usage")
+
+    def __init__(self, usage: Usage, exact: bool, raw: bytes | None = None) -> None:
+        self.usage = usage
+        self.exact = exact
+        self.raw = raw
 
 
 NOTHING_USED = Used(NO_USAGE, exact=True)

@@ -107,7 +107,7 @@ class Asked:
         found = routes.match(head.method, head.path)
         if isinstance(found, ApiError):
             return found
-        self.route, self._parameter = found
+        self.route, self._parameter = found.route, found.parameter
         caller = head.bearer.caller(snapshot, now)
         if isinstance(caller, ApiError):
             return caller

@@ -1,7 +1,7 @@
 """A client's bytes taken apart into requests: httptools as parser, what it lets pass checked, heads recognised."""
 
 import logging
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import httptools
 
@@ -14,11 +14,14 @@ from tenantry_service.proxy.messages import HeaderList, RequestHead
 log = logging.getLogger(__name__)
 
 
-class Manner(NamedTuple):
+class Manner:
     """What a head says about its connection."""
 
-    keep_alive: bool
-    version_1_0: bool
+    __slots__ = ("keep_alive", "version_1_0")
+
+    def __init__(self, keep_alive: bool, version_1_0: bool) -> None:
+        self.keep_alive = keep_alive
+        self.version_1_0 = version_1_0
 
 
 class Incoming:

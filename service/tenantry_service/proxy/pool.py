@@ -217,9 +217,9 @@ class Upstreams:
 
     def send(self, where: Endpoint, request: bytes, listener: Listener, *, complete: bool = True) -> Handle | None:
         """See :meth:`Pool.send`."""
-        pool = self._pools.get(where[1:4])
+        pool = self._pools.get(where.address)
         if pool is None:
-            pool = self._pools[where[1:4]] = Pool(where, self.tls_context() if where.tls else None)
+            pool = self._pools[where.address] = Pool(where, self.tls_context() if where.tls else None)
         return pool.send(request, listener, complete=complete)
 
     def tls_context(self) -> ssl.SSLContext:

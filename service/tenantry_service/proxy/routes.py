@@ -6,7 +6,6 @@ on as ``other`` if the tenant's policy allows it. Pure.
 
 import enum
 import re
-from typing import NamedTuple
 from urllib.parse import unquote
 
 from tenantry_service import errors
@@ -57,15 +56,18 @@ INSPECTED = frozenset(
 FORMS = frozenset([Plan.TRANSCRIPTION, Plan.IMAGE_FORM])
 
 
-class Route(NamedTuple):
+class Route:
     """One row. ``operation`` is the metric label (``gen_ai.operation.name`` where the convention has one);
     ``metered``: it is counted against the limits and written to the ledger."""
 
-    method: str
-    template: str
-    operation: str
-    plan: Plan
-    metered: bool
+    __slots__ = ("metered", "method", "operation", "plan", "template")
+
+    def __init__(self, method: str, template: str, operation: str, plan: Plan, metered: bool) -> None:
+        self.method = method
+        self.template = template
+        self.operation = operation
+        self.plan = plan
+        self.metered = metered
 
 
 #: The label of what the table does not know.
@@ -152,11 +154,14 @@ SOCKETS = {
 _NOBODYS = frozenset(["organization", "organizations", "projects", "dashboard"])
 
 
-class Match(NamedTuple):
+class Match:
     """A row, and the decoded last parameter of its path if it has one."""
 
-    route: Route
-    parameter: str = ""
+    __slots__ = ("parameter", "route")
+
+    def __init__(self, route: Route, parameter: str = "") -> None:
+        self.route = route
+        self.parameter = parameter
 
 
 class _Node:

@@ -5,7 +5,6 @@ import hmac
 import re
 from collections.abc import Mapping, Sequence
 from fnmatch import translate
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from tenantry_service import errors, pricing
@@ -22,31 +21,47 @@ MODEL_CACHE = 1024
 _AZURE = (".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com")
 
 
-class Endpoint(NamedTuple):
+class Endpoint:
     """Where an upstream is, and the header lines that every request to it carries."""
 
-    name: str
-    host: str
-    port: int
-    tls: bool
-    base_path: bytes
-    head_lines: bytes
+    __slots__ = ("address", "base_path", "head_lines", "host", "name", "port", "tls")
+
+    def __init__(self, name: str, host: str, port: int, tls: bool, base_path: bytes, head_lines: bytes) -> None:
+        self.name = name
+        self.host = host
+        self.port = port
+        self.tls = tls
+        self.base_path = base_path
+        self.head_lines = head_lines
+        #: What connections are shared by.
+        self.address = (host, port, tls)
 
     def __repr__(self) -> str:
         # Its lines hold the credential.
         return f"Endpoint({self.name!r}, {self.host!r}, {self.port})"
 
 
-class Target(NamedTuple):
+class Target:
     """What a caller's model name means for its tenant."""
 
-    requested: str
-    served: str
-    endpoint: Endpoint
-    price: Price
-    label: str
-    #: Where else it may go, in this order.
-    others: tuple[Endpoint, ...] = ()
+    __slots__ = ("endpoint", "label", "others", "price", "requested", "served")
+
+    def __init__(
+        self,
+        requested: str,
+        served: str,
+        endpoint: Endpoint,
+        price: Price,
+        label: str,
+        others: tuple[Endpoint, ...] = (),
+    ) -> None:
+        self.requested = requested
+        self.served = served
+        self.endpoint = endpoint
+        self.price = price
+        self.label = label
+        #: Where else it may go, in this order.
+        self.others = others
 
 
 def _globs(patterns: Sequence[str]) -> re.Pattern[str]:
@@ -152,13 +167,16 @@ class TenantView:
         return Target(model, served, found[0], price, self.label(model), tuple(found[1:]))
 
 
-class Caller(NamedTuple):
+class Caller:
     """Who asks: a key that was found good, and its tenant's view."""
 
-    view: TenantView
-    key: Key
-    #: Unix seconds from which the key is refused.
-    expires_at: float
+    __slots__ = ("expires_at", "key", "view")
+
+    def __init__(self, view: TenantView, key: Key, expires_at: float) -> None:
+        self.view = view
+        self.key = key
+        #: Unix seconds from which the key is refused.
+        self.expires_at = expires_at
 
 
 def presented(authorization: bytes) -> tuple[str, bytes] | None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -39,7 +40,7 @@ async def test_a_retry_after_a_timeout_gets_the_answer_that_was_paid_for(running
 
 async def test_a_stream_that_was_left_comes_again_whole(running: Service) -> None:
     client, headers = running.sdk(), {"idempotency-key": "order-2", "x-simulator-gap-ms": "20"}
-    options = {"model": "gpt-4o-mini", "messages": MESSAGES, "stream": True, "extra_headers": headers}
+    options: dict[str, Any] = {"model": "gpt-4o-mini", "messages": MESSAGES, "stream": True, "extra_headers": headers}
     first = await client.chat.completions.create(**options)
     async for _ in first:
         break

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tenantry_service import pricing
 from tenantry_service.errors import ApiError
-from tenantry_service.policy import Limits, Rates
+from tenantry_service.policy import Limits, Models, Rates
 from tenantry_service.pricing import Usage
 from tenantry_service.proxy import body as bodies
 from tenantry_service.proxy.body import Estimate
@@ -18,8 +18,9 @@ from tenantry_service.proxy.snapshot import Target
 from tests.unit.service.playbook import chat_body, policy, snapshot
 
 
-def target(model: str = "gpt-4o-mini") -> Target:
-    found = snapshot(policy()).views[0].find(model)
+def target(model: str = "gpt-4o-mini", served: str | None = None) -> Target:
+    models = Models(aliases={} if served is None else {model: served})
+    found = snapshot(policy(models=models)).views[0].find(model)
     assert isinstance(found, Target)
     return found
 
@@ -85,7 +86,7 @@ def test_only_what_must_change_changes(
     for name in ("max_tokens", "max_completion_tokens", "n"):
         fields.pop(name, None)
     body = json.dumps(fields).encode()
-    where = target()._replace(served="gpt-4o") if alias else target()
+    where = target(served="gpt-4o") if alias else target()
     sent = json.loads(upstream(chat(body), body, where))
     expected = {**fields, "model": where.served}
     if stream and not (options or {}).get("include_usage"):

@@ -41,7 +41,7 @@ class Told:
         # The length that a head declares is not remembered with it: the whole body is there.
         return [
             [[header for header in i.head.headers if header[0] != b"content-length"] for i in self.requests],
-            [(i.head.method, i.head.path, i.head.query, i.head.lines, i.manner) for i in self.requests],
+            [(i.head.method, i.head.path, i.head.query, i.head.lines, i.manner.keep_alive) for i in self.requests],
             self.bodies,
         ]
 
