@@ -1,4 +1,4 @@
-"""The rows of the ledger that a request becomes. Pure; times are Unix milliseconds."""
+"""The rows of the ledger that a request becomes. Times are Unix milliseconds."""
 
 from typing import Protocol
 
