@@ -15,7 +15,7 @@ UV_VERSION := 0.13.8
 
 .PHONY: help demo demo-down test test-unit test-component test-cluster proofs test-e2e check format lock crds reference \
         cluster-up cluster-down cluster-status images compiled render-helper tools bench bench-proxy bench-render \
-        bench-operator soak soak-proxy clean
+        bench-operator bench-scale soak soak-proxy clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,7 +85,7 @@ render-helper: ## Build the chart renderer for this machine
 tools: ## Build kind, helm, kubectl and kwok, and print where they are
 	@$(LOCALCLUSTER) tools
 
-bench: bench-proxy bench-render bench-operator ## Every benchmark; each ends with one line of JSON
+bench: bench-proxy bench-render bench-operator bench-scale ## Every benchmark; each ends with one line of JSON
 
 bench-proxy: $(VENV)/ready ## The service against a direct connection
 	@$(RUN)/python -m tests.bench.proxy
@@ -95,6 +95,9 @@ bench-render: $(VENV)/ready render-helper ## Rendering a tenant's chart
 
 bench-operator: $(VENV)/ready render-helper ## The operator with 1,000 tenants against a bare client (BENCH_ARGS=--help)
 	@$(RUN)/python -m tests.bench.operator $(BENCH_ARGS)
+
+bench-scale: $(VENV)/ready render-helper ## Cold starts and load on kind, 1,000 sleeping tenants (BENCH_ARGS=--help)
+	@$(RUN)/python -m tests.bench.scale $(BENCH_ARGS)
 
 soak: $(VENV)/ready render-helper ## Ten minutes after convergence: not a single write
 	@$(RUN)/python -m tests.bench.operator --tenants 50 --no-bare --samples 0 --quiet 600 $(BENCH_ARGS)

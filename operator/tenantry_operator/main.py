@@ -276,7 +276,7 @@ async def _lead(
     pod_watch = followed(client, pods)
     vitals.leading, vitals.oldest_wait = True, queue.oldest_wait
     vitals.watch_age = lambda: max(intake.age(), children.age(), pod_watch.age())
-    board.live, board.told = live, recorder.told
+    board.live, board.told, board.in_flight = live, recorder.told, capacity.in_flight
     metrics.REGISTRY.register(TenantMetrics(live))
     metrics.LEADING.set(1)
 

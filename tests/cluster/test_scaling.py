@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.activating import own_address
 from tests.cluster.cluster import TENANTS, Cluster, eventually
 from tests.cluster.installation import Installation
 from tests.cluster.kubectl import Kubectl, rendered
@@ -26,14 +27,6 @@ METRIC = f"{API}/namespaces/{SPACE}/pods/*/tenantry_in_flight_requests"
 TARGET = 10
 #: Seconds from five times the load to enough pods that are ready.
 ENOUGH_WITHIN = 60.0
-
-
-def own_address() -> str:
-    """An address of this machine that may stand in an EndpointSlice: no loopback one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # nothing is sent
-        found: str = probe.getsockname()[0]
-    return found
 
 
 class Load:

@@ -27,7 +27,9 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
             pytest.exit("--kubeconfig needs --node-port: which node ports may these tests use?", returncode=4)
         yield World(Target(checkout, Path(given).resolve()), ports)
         return
-    stand = Stand(checkout, CLUSTER, images.ALL, {"dev.datastores.enabled": "true"})
+    stand = Stand(
+        checkout, CLUSTER, images.ALL, {"dev.datastores.enabled": "true", "metrics.scaleDownWindowSeconds": "15"}
+    )
     with visible(request):
         print()
         run_steps(stand.steps(), checkout.log_dir)

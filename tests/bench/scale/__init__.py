@@ -1,0 +1,1 @@
+"""What scaling takes: a thousand sleeping tenants on a bare control plane, and real pods on kind."""
