@@ -42,6 +42,7 @@ def build(engine: Engine) -> FastAPI:
             "streams": load.streams,
             "draining": load.draining,
             "idleSeconds": round(load.idle_seconds, 3),
+            "limiter": next((mode for mode, tenants in engine.limiter_modes().items() if tenants), None),
         }
         return Response(json.dumps(body), media_type=_JSON)
 

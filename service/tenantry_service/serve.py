@@ -16,8 +16,8 @@ import uvicorn
 import uvloop
 
 from tenantry_service import app, laptop, logs
+from tenantry_service.books import Books, OwnBooks, SharedBooks
 from tenantry_service.ledger.sqlite import LedgerError, SqliteLedger
-from tenantry_service.limits.memory import MemoryLimiter
 from tenantry_service.policy import PolicyError
 from tenantry_service.proxy.engine import Engine
 from tenantry_service.proxy.pool import Upstreams
@@ -67,6 +67,13 @@ def parser() -> argparse.ArgumentParser:
         f"{laptop.default_state_dir()})",
     )
     parse.add_argument(
+        "--redis-file",
+        type=Path,
+        metavar="PATH",
+        help="a file with the address of Redis (redis[s]://user:password@host:port/db), read again when it changes: "
+        "limits are then shared by all replicas, and usage goes to the ledger through Redis (default: both stay here)",
+    )
+    parse.add_argument(
         "--drain-seconds",
         type=float,
         default=DEFAULT_DRAIN_SECONDS,
@@ -108,17 +115,18 @@ def _serve(options: argparse.Namespace) -> int:
     except PolicyError as error:
         raise StartError(str(error)) from error
     listener = _bind(options.host or ("127.0.0.1" if on_laptop else "0.0.0.0"), options.port)  # noqa: S104
+    books: Callable[[], Books]
     try:
-        ledger = SqliteLedger(state_dir / "ledger.sqlite")
+        if options.redis_file is None:
+            books = partial(OwnBooks, SqliteLedger(state_dir / "ledger.sqlite"))
+        else:
+            books = partial(SharedBooks, options.redis_file, state_dir)
     except LedgerError as error:
         listener.close()
         raise StartError(f"--state-dir: {error}") from error
     welcome = laptop.welcome(listener.getsockname(), key, state_dir) if on_laptop else ""
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(snapshot, policy_file, ledger, listener, options.drain_seconds, welcome))
-    finally:
-        unwritten = ledger.close()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        unwritten = runner.run(_run(snapshot, policy_file, books, listener, options.drain_seconds, welcome))
     if unwritten:
         log.error("usage events could not be written", extra={"events": unwritten})
     return 1 if unwritten else 0
@@ -163,15 +171,17 @@ class Server(uvicorn.Server):
 async def _run(
     snapshot: Snapshot,
     policy_file: PolicyFile | None,
-    ledger: SqliteLedger,
+    open_books: Callable[[], Books],
     listener: socket.socket,
     drain_seconds: float,
     welcome: str,
-) -> None:
+) -> int:
+    """Serve; returns how many usage events could not be written."""
     telemetry = Telemetry()
-    telemetry.ledger_figures = lambda: (ledger.queued, ledger.written, ledger.failures)
+    books = open_books()
+    telemetry.ledger_figures = books.figures
     telemetry.tasks = lambda: len(asyncio.all_tasks())
-    engine = Engine(MemoryLimiter(), ledger, telemetry, Upstreams())
+    engine = Engine(books.limiter, books.ledger, telemetry, Upstreams())
     engine.swap(snapshot)
     server = Server(
         uvicorn.Config(
@@ -193,11 +203,13 @@ async def _run(
         await engine.drain(drain_seconds)
         server.should_exit = True
 
+    keeping = asyncio.create_task(books.run())
     background = [asyncio.create_task(engine.sweep()), asyncio.create_task(drain())]
     if policy_file is not None:
         background.append(asyncio.create_task(policy_file.watch(engine)))
-    for task in background:
+    for task in (keeping, *background):
         task.add_done_callback(partial(_on_background_end, server))
+    await books.ready()
     # What is there now stays: the collector need not look at it again.
     gc.collect()
     gc.freeze()
@@ -207,6 +219,10 @@ async def _run(
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
+        unwritten = await books.finish()
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+    return unwritten
 
 
 def _on_background_end(server: Server, task: asyncio.Task[None]) -> None:

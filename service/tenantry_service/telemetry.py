@@ -5,7 +5,7 @@ a user or a raw path. A request touches plain integers of one :class:`Series`; t
 All of it belongs to the event loop's thread.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
@@ -92,6 +92,8 @@ class Telemetry(Collector):
         self.policy_reloads = 0
         self.policy_failures = 0
         self.draining = False
+        #: Read at scrape time: how many tenants have their limits counted in which way.
+        self.limiter_modes: Callable[[], Mapping[str, int]] = dict
         #: Read at scrape time: events queued, written, and batches that failed.
         self.ledger_figures: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0)
         self.tasks: Callable[[], int] = lambda: 0
@@ -153,6 +155,10 @@ class Telemetry(Collector):
         for policy in self.policies:
             info.add_metric([policy.tenant, policy.revision, str(policy.generation)], 1)
         yield info
+        modes = GaugeMetricFamily("tenantry_limiter_mode", "Tenants, by where limits are counted.", labels=("mode",))
+        for mode, tenants in self.limiter_modes().items():
+            modes.add_metric([mode], tenants)
+        yield modes
         queued, written, failures = self.ledger_figures()
         yield GaugeMetricFamily("tenantry_in_flight_requests", "Requests being served.", self.in_flight)
         yield GaugeMetricFamily("tenantry_open_connections", "Connections of clients.", self.connections)

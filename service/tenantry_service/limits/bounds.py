@@ -55,7 +55,13 @@ class Held:
         self.generation = policy.generation
         self.tenant = bounds(policy.limits, policy.budget)
         self.keys = {
-            key.id: bounds(key.limits, key.budget)
+            key.name: bounds(key.limits, key.budget)
             for key in policy.keys
             if key.limits is not None or key.budget is not None
         }
+
+    def older_than(self, policy: Policy) -> bool:
+        """A policy of the same generation but another content is the newer one."""
+        if policy.generation != self.generation:
+            return policy.generation > self.generation
+        return policy.revision != self.policy.revision

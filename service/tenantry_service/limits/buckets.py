@@ -103,10 +103,10 @@ class Refusal:
 
 class Reservation:
     """Admitted: what was taken, to be settled exactly once. The tokens taken are 0 where there was no token limit.
-    ``key_id`` is empty if the key has no limits of its own. ``day`` and ``month`` are the budget windows it was taken
+    ``key_name`` is empty if the key has no limits of its own. ``day`` and ``month`` are the budget windows it was taken
     from (Unix seconds). ``local``: the shared store knows nothing of it."""
 
-    __slots__ = ("day", "demand", "id", "key_id", "key_tokens_taken", "local", "month", "standing", "tokens_taken")
+    __slots__ = ("day", "demand", "id", "key_name", "key_tokens_taken", "local", "month", "standing", "tokens_taken")
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class Reservation:
         day: int,
         month: int,
         standing: Standing,
-        key_id: str = "",
+        key_name: str = "",
         key_tokens_taken: int = 0,
         local: bool = False,
     ) -> None:
@@ -126,7 +126,7 @@ class Reservation:
         self.day = day
         self.month = month
         self.standing = standing
-        self.key_id = key_id
+        self.key_name = key_name
         self.key_tokens_taken = key_tokens_taken
         self.local = local
 
@@ -224,7 +224,7 @@ def _refilled(level: int, old_limit: int, limit: int, elapsed_ms: int) -> int:
 
 
 def reserve(
-    tenant: State, key: State | None, demand: Demand, reservation_id: str, wall_ms: int, key_id: str = ""
+    tenant: State, key: State | None, demand: Demand, reservation_id: str, wall_ms: int, key_name: str = ""
 ) -> Reservation | Refusal:
     """Take one request, its tokens, one slot and its money: all of them of tenant and key, or none and say why.
 
@@ -243,7 +243,7 @@ def reserve(
         tenant.day,
         tenant.month,
         standing(tenant, key),
-        "" if key is None else key_id,
+        "" if key is None else key_name,
         demand.tokens if key is not None and key.bounds.tokens else 0,
     )
 

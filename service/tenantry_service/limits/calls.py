@@ -14,7 +14,7 @@ import msgspec
 
 from tenantry_service.limits import buckets
 from tenantry_service.limits.bounds import Bounds
-from tenantry_service.limits.buckets import Demand, Refusal, Reservation, Standing, State
+from tenantry_service.limits.buckets import Demand, Refusal, Reservation, State
 
 #: How long a reservation, and the slot that it holds, outlives the last sign of life of its process.
 LEASE_MS = 30_000
@@ -47,7 +47,8 @@ LATE = _script("late.lua")
 RENEW = _script("renew.lua")
 SWEEP = _script("sweep.lua")
 SEED = _script("seed.lua")
-SCRIPTS = (TRANSACT, LATE, RENEW, SWEEP, SEED)
+CANCEL = _script("cancel.lua")
+SCRIPTS = (TRANSACT, LATE, CANCEL, RENEW, SWEEP, SEED)
 
 
 class Call(NamedTuple):
@@ -75,13 +76,13 @@ class Keys:
         self.usage = self.base + b"usage"
         self.processes = self.base + b"pods"
 
-    def state_of(self, key_id: str) -> bytes:
+    def state_of(self, key_name: str) -> bytes:
         """Of a key with limits of its own; of the tenant if the id is empty."""
-        return b"%b:%b" % (self.state, key_id.encode()) if key_id else self.state
+        return b"%b:%b" % (self.state, key_name.encode()) if key_name else self.state
 
-    def leases_of(self, key_id: str) -> bytes:
+    def leases_of(self, key_name: str) -> bytes:
         """Of a key with limits of its own; of the tenant if the id is empty."""
-        return b"%b:%b" % (self.leases, key_id.encode()) if key_id else self.leases
+        return b"%b:%b" % (self.leases, key_name.encode()) if key_name else self.leases
 
     def swept(self, reservation_id: str) -> bytes:
         """Where the note of a swept reservation is."""
@@ -94,25 +95,25 @@ class Keys:
 class Batch:
     """Reserves and settlements of one tenant that travel together."""
 
-    __slots__ = ("_key_ids", "keys", "ops", "reserves")
+    __slots__ = ("_key_names", "keys", "ops", "reserves")
 
     def __init__(self, keys: Keys) -> None:
         self.keys = keys
         self.ops: list[list[object]] = []
         self.reserves = False
-        self._key_ids: list[str] = []
+        self._key_names: list[str] = []
 
-    def _scope(self, key_id: str) -> int:
-        if not key_id:
+    def _scope(self, key_name: str) -> int:
+        if not key_name:
             return 0
-        if key_id not in self._key_ids:
-            self._key_ids.append(key_id)
-        return self._key_ids.index(key_id) + 2
+        if key_name not in self._key_names:
+            self._key_names.append(key_name)
+        return self._key_names.index(key_name) + 2
 
-    def reserve(self, reservation_id: str, key_id: str, demand: Demand, note: bytes) -> None:
-        """``key_id`` is empty for a key without limits of its own."""
+    def reserve(self, reservation_id: str, key_name: str, demand: Demand, note: bytes) -> None:
+        """``key_name`` is empty for a key without limits of its own."""
         self.reserves = True
-        self.ops.append([1, reservation_id, self._scope(key_id), demand.tokens, demand.nano_usd, note.decode()])
+        self.ops.append([1, reservation_id, self._scope(key_name), demand.tokens, demand.nano_usd, note.decode()])
 
     def settle(self, reservation: Reservation, tokens: int, nano_usd: int, *, exact: bool, event: bytes) -> None:
         """See :func:`tenantry_service.limits.buckets.settle`. Without an event nothing is billed."""
@@ -120,7 +121,7 @@ class Batch:
             [
                 2,
                 reservation.id,
-                self._scope(reservation.key_id),
+                self._scope(reservation.key_name),
                 *_used(tokens, nano_usd),
                 exact,
                 reservation.tokens_taken,
@@ -136,16 +137,16 @@ class Batch:
         """``deadline_ms``: the server's time after which no reserve is wanted any more."""
         scopes: list[object] = [_bounds("", tenant)]
         names = [self.keys.state, self.keys.leases, self.keys.reservations, self.keys.usage]
-        for key_id in self._key_ids:
-            held = keys.get(key_id)
-            scopes.append(False if held is None else _bounds(key_id, held))
-            names += (self.keys.state_of(key_id), self.keys.leases_of(key_id))
+        for key_name in self._key_names:
+            held = keys.get(key_name)
+            scopes.append(False if held is None else _bounds(key_name, held))
+            names += (self.keys.state_of(key_name), self.keys.leases_of(key_name))
         argument = [deadline_ms if self.reserves else 0, LEASE_MS, generation, scopes, self.ops]
         return Call(TRANSACT, tuple(names), _encode(argument))
 
 
-def _bounds(key_id: str, held: Bounds) -> list[object]:
-    return [key_id, held.requests, held.tokens, held.slots, held.budget, int(held.daily), int(held.refuses)]
+def _bounds(key_name: str, held: Bounds) -> list[object]:
+    return [key_name, held.requests, held.tokens, held.slots, held.budget, int(held.daily), int(held.refuses)]
 
 
 def _used(tokens: int, nano_usd: int) -> tuple[int, int]:
@@ -166,8 +167,8 @@ def late(
 ) -> Call:
     """A settlement whose reservation is not there. ``first``: it was never sent before, so this is no repetition."""
     names = [keys.state, keys.usage, keys.swept(reservation.id)]
-    if reservation.key_id:
-        names.append(keys.state_of(reservation.key_id))
+    if reservation.key_name:
+        names.append(keys.state_of(reservation.key_name))
     argument = [
         first,
         occurred_ms,
@@ -183,15 +184,24 @@ def late(
     return Call(LATE, tuple(names), _encode(argument))
 
 
+def cancel(keys: Keys, reservation_id: str, key_name: str) -> Call:
+    """Give back what a reserve took whose answer never came. Answers 1, or 0 if it had taken nothing. To be sent once
+    the reserve's deadline has passed."""
+    names = [keys.state, keys.leases, keys.reservations]
+    if key_name:
+        names += (keys.state_of(key_name), keys.leases_of(key_name))
+    return Call(CANCEL, tuple(names), reservation_id.encode())
+
+
 def renew(keys: Keys, process: str, held: Mapping[str, Sequence[str]]) -> Call:
     """Say that a process lives. ``held``: its reservations' ids, all of them under ``""``, and once more those of keys
     with limits of their own under the key's id."""
     names = [keys.leases, keys.processes]
     parts: list[object] = [LEASE_MS, process]
-    for key_id, ids in held.items():
-        if key_id:
-            names.append(keys.leases_of(key_id))
-        parts.append([len(names) if key_id else 1, list(ids)])
+    for key_name, ids in held.items():
+        if key_name:
+            names.append(keys.leases_of(key_name))
+        parts.append([len(names) if key_name else 1, list(ids)])
     return Call(RENEW, tuple(names), _encode(parts))
 
 
@@ -201,7 +211,7 @@ def renew(keys: Keys, process: str, held: Mapping[str, Sequence[str]]) -> Call:
 class Record(NamedTuple):
     """A reservation as it is kept. ``note``: the usage event to bill if its process dies."""
 
-    key_id: str
+    key_name: str
     demand: Demand
     tokens_taken: int
     key_tokens_taken: int
@@ -219,7 +229,7 @@ def read_record(data: bytes) -> Record:
     match _unpacked(data):
         case [
             int(),
-            str() as key_id,
+            str() as key_name,
             int() as tokens,
             int() as nano_usd,
             int() as taken,
@@ -229,7 +239,7 @@ def read_record(data: bytes) -> Record:
             str() as note,
             *_,
         ]:
-            return Record(key_id, Demand(tokens, nano_usd), taken, key_taken, day, month, note.encode())
+            return Record(key_name, Demand(tokens, nano_usd), taken, key_taken, day, month, note.encode())
         case _:
             raise UnreadableError("a reservation's record")
 
@@ -240,7 +250,7 @@ def sweep(keys: Keys, records: Mapping[str, Record], before_ms: int) -> Call:
     names = [keys.leases, keys.reservations, keys.usage]
     parts: list[object] = [before_ms, SWEPT_KEPT_MS]
     for reservation_id, record in records.items():
-        names += (keys.swept(reservation_id), keys.leases_of(record.key_id))
+        names += (keys.swept(reservation_id), keys.leases_of(record.key_name))
         parts.append([reservation_id, record.note.decode()])
     return Call(SWEEP, tuple(names), _encode(parts))
 
@@ -269,10 +279,10 @@ def read_state(data: bytes) -> StateView:
     return StateView(state[1], state[2] == 1, state[14], state[16], state[17], state[18])
 
 
-def seed(keys: Keys, key_id: str, state: StateView, day_nano_usd: int, month_nano_usd: int) -> Call:
+def seed(keys: Keys, key_name: str, state: StateView, day_nano_usd: int, month_nano_usd: int) -> Call:
     """Add what was spent in the state's windows before it was born. Answers 1, or 0 if somebody else has done it."""
     argument = [state.born_ms, state.day, day_nano_usd, state.month, month_nano_usd]
-    return Call(SEED, (keys.state_of(key_id),), _encode(argument))
+    return Call(SEED, (keys.state_of(key_name),), _encode(argument))
 
 
 # Answers.
@@ -285,6 +295,14 @@ class Late:
 
 
 LATE_ANSWER = Late()
+
+
+class Granted(NamedTuple):
+    """A reservation, and what its tenant has spent with it in the present day and month (nano-USD)."""
+
+    reservation: Reservation
+    day_spent: int
+    month_spent: int
 
 
 class Answers(NamedTuple):
@@ -308,28 +326,16 @@ def read_answers(data: bytes, expected: int) -> Answers:
 
 
 def read_decision(
-    result: object, now_ms: int, reservation_id: str, key_id: str, demand: Demand
-) -> Reservation | Refusal | Late:
+    result: object, now_ms: int, reservation_id: str, key_name: str, demand: Demand
+) -> Granted | Refusal | Late:
     """What a reserve's result means.
 
     Raises:
         UnreadableError: it is none.
     """
     match result:
-        case [1, int() as day, int() as month, int() as rl, int() as r, int() as tl, int() as t]:
-            return Reservation(reservation_id, demand, demand.tokens if tl else 0, day, month, _standing(rl, r, tl, t))
-        case [1, int() as day, int() as month, int() as rl, int() as r, int() as tl, int() as t, *of_key]:
-            tenant, key = _levels(rl, r, tl, t), _levels(*_integers(of_key, 4))
-            return Reservation(
-                reservation_id,
-                demand,
-                demand.tokens if tl else 0,
-                day,
-                month,
-                buckets.standing(tenant, key),
-                key_id,
-                demand.tokens if key.bounds.tokens else 0,
-            )
+        case [1, *granted]:
+            return _granted(_integers(granted, 12 if key_name else 8), reservation_id, key_name, demand)
         case [0, list() as state, int() as slots]:
             return _refused(_state(state, slots), None, demand, now_ms)
         case [0, list() as state, int() as slots, list() as of_key, int() as key_slots]:
@@ -340,15 +346,27 @@ def read_decision(
             raise UnreadableError("an answer to a reserve")
 
 
+def _granted(said: list[int], reservation_id: str, key_name: str, demand: Demand) -> Granted:
+    tenant = _levels(*said[2:6])
+    key = _levels(*said[8:12]) if key_name else None
+    reservation = Reservation(
+        reservation_id,
+        demand,
+        demand.tokens if tenant.bounds.tokens else 0,
+        said[0],
+        said[1],
+        buckets.standing(tenant, key),
+        key_name,
+        demand.tokens if key is not None and key.bounds.tokens else 0,
+    )
+    return Granted(reservation, said[6], said[7])
+
+
 def _refused(tenant: State, key: State | None, demand: Demand, now_ms: int) -> Refusal:
     refused = buckets.refusal(tenant, key, demand, now_ms)
     if refused is None:
         raise UnreadableError("a refusal for which there is no reason")
     return refused
-
-
-def _standing(requests_limit: int, requests: int, tokens_limit: int, tokens: int) -> Standing:
-    return buckets.standing(_levels(requests_limit, requests, tokens_limit, tokens), None)
 
 
 def _levels(requests_limit: int, requests: int, tokens_limit: int, tokens: int) -> State:

@@ -13,16 +13,16 @@ from tenantry_service.policy import Policy
 
 
 class Mode(enum.StrEnum):
-    """Where limits are counted at the moment."""
+    """Where limits are counted at the moment; the worst first."""
 
-    #: In this process alone, as asked.
-    MEMORY = "memory"
-    #: In Redis, for all replicas together.
-    SHARED = "shared"
     #: Redis does not answer: requests are refused,
     REFUSING = "refusing"
     #: or held to this replica's share.
     LOCAL_SHARE = "local_share"
+    #: In Redis, for all replicas together.
+    SHARED = "shared"
+    #: In this process alone, as asked.
+    MEMORY = "memory"
 
 
 class Unknown:
@@ -55,7 +55,7 @@ class Limiter(Protocol):
     def reserve(
         self,
         policy: Policy,
-        key_id: str,
+        key_name: str,
         reservation_id: str,
         demand: Demand,
         note: bytes,

@@ -40,7 +40,7 @@ class MemoryLimiter:
     def reserve(
         self,
         policy: Policy,
-        key_id: str,
+        key_name: str,
         reservation_id: str,
         demand: Demand,
         note: bytes,
@@ -55,20 +55,20 @@ class MemoryLimiter:
         now_ms, wall_ms = self._monotonic_ns() // 1_000_000, self._wall_ns() // 1_000_000
         state, held = tenant.state, tenant.held
         buckets.advance(state, held.tenant, now_ms, wall_ms)
-        bounds = held.keys.get(key_id) if held.keys else None
+        bounds = held.keys.get(key_name) if held.keys else None
         if bounds is None:
             done(buckets.reserve(state, None, demand, reservation_id, wall_ms))
             return
-        key = tenant.key(key_id, bounds)
+        key = tenant.key(key_name, bounds)
         buckets.advance(key, bounds, now_ms, wall_ms)
-        done(buckets.reserve(state, key, demand, reservation_id, wall_ms, key_id))
+        done(buckets.reserve(state, key, demand, reservation_id, wall_ms, key_name))
 
     def settle(
         self, policy: Policy, reservation: Reservation, tokens: int, nano_usd: int, *, exact: bool, event: bytes
     ) -> None:
         """Correct a reservation to what was used."""
         tenant = self._tenants[policy.tenant]
-        key = tenant.keys[reservation.key_id] if reservation.key_id else None
+        key = tenant.keys[reservation.key_name] if reservation.key_name else None
         buckets.settle(tenant.state, key, reservation, tokens, nano_usd, exact=exact)
 
 
@@ -84,15 +84,13 @@ class _Tenant:
         self.keys: dict[str, State] = {}
 
     def take_over(self, policy: Policy) -> None:
-        """Keep the newer of the two. A policy of the same generation but another content is the newer one."""
-        known = self.held.policy
-        newer = policy.generation > known.generation
-        if newer or (policy.generation == known.generation and policy.revision != known.revision):
+        """Keep the newer of the two."""
+        if self.held.older_than(policy):
             self.held = Held(policy)
 
-    def key(self, key_id: str, bounds: Bounds) -> State:
+    def key(self, key_name: str, bounds: Bounds) -> State:
         """The state of a key with limits of its own."""
-        found = self.keys.get(key_id)
+        found = self.keys.get(key_name)
         if found is None:
-            found = self.keys[key_id] = State()
+            found = self.keys[key_name] = State()
         return found

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-import msgspec
-
+from tenantry_service.ledger import codec
 from tenantry_service.ledger.event import Ledger, new_id
 from tenantry_service.limits.buckets import Reservation
-from tenantry_service.limits.limiter import Decision, Limiter
+from tenantry_service.limits.limiter import Decision, Limiter, Mode
 from tenantry_service.proxy import rows
 from tenantry_service.proxy.asked import Asked
 from tenantry_service.proxy.kept import AnswerStore, MemoryAnswers
@@ -46,8 +45,6 @@ TIMEOUTS: Mapping[Timer, float] = MappingProxyType(
 MAX_HELD_BYTES = 200 * 1024 * 1024
 
 log = logging.getLogger(__name__)
-
-_encoder: Final = msgspec.json.Encoder()
 
 
 class Swept(Protocol):
@@ -111,6 +108,7 @@ class Engine:
         self._id_count = 10**11
         self._set_time()
         telemetry.upstream_connections = upstreams.figures
+        telemetry.limiter_modes = self.limiter_modes
 
     def swap(self, snapshot: Snapshot) -> None:
         """Serve new requests by another set of policies; those under way end by the one they began with."""
@@ -142,6 +140,13 @@ class Engine:
         """Whether usage can be recorded. If not, no new request may be admitted, because it could not be billed."""
         ledger = self.ledger
         return self.limiter.accepting and (ledger is None or ledger.accepting)
+
+    def limiter_modes(self) -> dict[str, int]:
+        """How many of the tenants have their limits counted in which way, at the moment; the worst way first."""
+        modes = {mode.value: 0 for mode in Mode}
+        for view in self.snapshot.views:
+            modes[self.limiter.mode(view.policy).value] += 1
+        return modes
 
     def new_id(self) -> str:
         """A request id, unique in the world."""
@@ -183,8 +188,8 @@ class Engine:
         """Carry out a Reserve. Whoever gets a reservation has to :meth:`begin` before anything goes upstream."""
         asked, demand = exchange.asked, command.demand
         assert asked.caller is not None
-        note = _encoder.encode(rows.lost_event(exchange, demand, _wall_ms())) if self._limiter_records else b""
-        self.limiter.reserve(command.policy, asked.caller.key.id, exchange.request_id, demand, note, done)
+        note = codec.encode(rows.lost_event(exchange, demand, _wall_ms())) if self._limiter_records else b""
+        self.limiter.reserve(command.policy, asked.caller.key.name, exchange.request_id, demand, note, done)
 
     def begin(self, exchange: Ended, reservation: Reservation) -> None:
         """Write ahead what a request that is admitted costs if this process dies."""
@@ -201,7 +206,7 @@ class Engine:
             usage.input + usage.output,
             settle.nano_usd,
             exact=settle.exact,
-            event=_encoder.encode(event) if self._limiter_records else b"",
+            event=codec.encode(event) if self._limiter_records else b"",
         )
         if self.ledger is not None:
             self.ledger.append(event)

@@ -1,4 +1,4 @@
-"""Real Redis and PostgreSQL, made for the session; every test gets an empty database of each."""
+"""Real PostgreSQL, made for the session; every test gets an empty database of it and of Redis."""
 
 import asyncio
 import itertools
@@ -12,12 +12,6 @@ from tenantry_service.writer.link import Link
 from tests.component.ledger.world import World
 
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-def redis_server() -> Iterator[Redis]:
-    with Redis() as running:
-        yield running
 
 
 @pytest.fixture(scope="session")

@@ -307,9 +307,9 @@ def test_a_request_under_an_old_policy_does_not_bring_its_limits_back() -> None:
     assert [isinstance(decision, Reservation) for decision in decisions] == [True, True, False, False]
 
 
-def decided(limiter: MemoryLimiter, document: Policy, key_id: str, demand: Demand) -> Reservation | Refusal:
+def decided(limiter: MemoryLimiter, document: Policy, key_name: str, demand: Demand) -> Reservation | Refusal:
     decisions: list[object] = []
-    limiter.reserve(document, key_id, "r", demand, b"", decisions.append)
+    limiter.reserve(document, key_name, "r", demand, b"", decisions.append)
     (decision,) = decisions
     assert isinstance(decision, Reservation | Refusal)
     return decision

@@ -1,5 +1,6 @@
 -- A process lives, and so do its requests.
--- KEYS: leases, processes, then leases of keys. ARGV[1]: msgpack [lease, process, ids by KEYS: {index, {id, ...}}, ...].
+-- KEYS: leases, processes, then leases of keys.
+-- ARGV[1]: msgpack [lease, process, [index of KEYS, [id, ...]], ...].
 -- Returns msgpack [now, processes alive, number of ids that are not there any more].
 -- A lease that had run out but was not yet swept is taken up again: its request does run, so it is counted, and others
 -- wait until there is room.

@@ -56,7 +56,7 @@ local function refilled(level, old_limit, limit, elapsed)
   return level
 end
 
--- bounds: { key id, requests, tokens, slots, budget, daily, refuses } as the caller's policy has them.
+-- bounds: { key name, requests, tokens, slots, budget, daily, refuses } as the caller's policy has them.
 local function advance(s, bounds, generation, now)
   local requests, tokens = s[REQUESTS_LIMIT], s[TOKENS_LIMIT]
   if generation >= s[GENERATION] or now - s[SEEN] > STRAGGLERS_MS then

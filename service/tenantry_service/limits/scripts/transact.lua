@@ -3,9 +3,9 @@
 -- ARGV[1]: msgpack [deadline, lease, generation, scopes, ops]; scopes: bounds of the tenant, then of those keys (false:
 -- they have none any more); ops: [1, id, scope or 0, tokens, money, note] or
 -- [2, id, scope or 0, tokens, money, exact, taken, taken of the key, reserved money, day, month, event].
--- Returns msgpack [now, result of each op]. A reserve: [1, day, month, request limit, level, token limit, level, and
--- these four of the key]; [0, state, slots in use, state of the key, its slots in use]; or [2]: too late, its caller
--- has given it up. A settlement: 1, or 0 if there is no such reservation (then nothing was done).
+-- Returns msgpack [now, result of each op]. A reserve: [1, day, month, request limit, its level, token limit, its level,
+-- money of the day, of the month, and limits and levels of the key]; [0, state, slots in use, and both of the key]; or
+-- [2]: too late, its caller has given it up. A settlement: 1, or 0 if there is no such reservation (nothing was done).
 local call = cmsgpack.unpack(ARGV[1])
 local deadline, lease, generation, scopes, ops = call[1], call[2], call[3], call[4], call[5]
 local now = deadline > 0 and server_ms() or 0
@@ -81,11 +81,12 @@ local function reserve(op)
   take(tenant, tokens, money)
   local taken = tenant[TOKENS_LIMIT] > 0 and tokens or 0
   local granted = { 1, tenant[DAY], tenant[MONTH], tenant[REQUESTS_LIMIT], tenant[REQUESTS], tenant[TOKENS_LIMIT],
-    tenant[TOKENS] }
+    tenant[TOKENS], tenant[DAY_SPENT], tenant[MONTH_SPENT] }
   local record = { 1, '', tokens, money, taken, 0, tenant[DAY], tenant[MONTH], op[6] }
   if key then
     take(key, tokens, money)
-    granted[8], granted[9], granted[10], granted[11] = key[REQUESTS_LIMIT], key[REQUESTS], key[TOKENS_LIMIT], key[TOKENS]
+    granted[10], granted[11] = key[REQUESTS_LIMIT], key[REQUESTS]
+    granted[12], granted[13] = key[TOKENS_LIMIT], key[TOKENS]
     record[2], record[6] = scopes[scope][1], key[TOKENS_LIMIT] > 0 and tokens or 0
     redis.call('ZADD', key_leases, now + lease, id)
   end

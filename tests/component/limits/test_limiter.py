@@ -1,0 +1,129 @@
+"""The limiter over a real Redis, in good times."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tenantry_service.limits import calls, redis
+from tenantry_service.limits.buckets import Refusal, Reservation
+from tenantry_service.limits.limiter import Decision, Mode
+from tenantry_service.limits.redis import RedisLimiter
+from tenantry_service.policy import Budget, Limits, Window
+
+from tests.component.limits.asking import KEYS, Asking, as_user, events, reservations, state, until, used
+from tests.component.limits.conftest import running
+from tests.component.limits.redis_store import Client
+from tests.unit.service.playbook import policy
+
+OPEN = policy()
+
+
+async def test_a_settlement_frees_what_was_reserved_and_hands_its_event_on(asking: Asking, admin: Client) -> None:
+    limited = policy(limits=Limits(tokens_per_minute=100), budget=Budget(amount_nano_usd=1000, window=Window.DAY))
+    reservation = await asking.granted(limited, tokens=90, nano_usd=900)
+    assert (reservation.standing.tokens_left, state(admin).day_nano_usd) == (10, 900)
+    assert reservations(admin) == 1
+    asking.settle(limited, reservation, tokens=5, nano_usd=50)
+    await until(lambda: bool(events(admin)))
+    assert events(admin) == [used(reservation)]
+    assert (reservations(admin), state(admin).day_nano_usd) == (0, 50)
+    assert isinstance(await asking.ask(limited, tokens=90), Reservation)
+
+
+async def test_what_one_loop_iteration_brings_is_one_script_run(asking: Asking, admin: Client) -> None:
+    first = await asking.granted(OPEN)
+    admin("CONFIG", "RESETSTAT")
+    answers = [asking.ask(OPEN) for _ in range(20)]
+    asking.settle(OPEN, first)
+    await asyncio.gather(*answers)
+    told = admin("INFO", "commandstats")
+    assert isinstance(told, bytes)
+    assert b"cmdstat_evalsha:calls=1," in told
+
+
+async def test_a_refusal_says_what_is_lacking_and_for_how_long(asking: Asking, admin: Client) -> None:
+    limited = policy(limits=Limits(requests_per_minute=1))
+    await asking.granted(limited)
+    refused = await asking.ask(limited)
+    assert isinstance(refused, Refusal)
+    assert refused.wait_ms is not None
+    assert 0 < refused.wait_ms <= 60_000
+    assert reservations(admin) == 1
+
+
+async def test_a_script_that_was_flushed_is_loaded_again(asking: Asking, admin: Client) -> None:
+    await asking.granted(OPEN)
+    admin("SCRIPT", "FLUSH")
+    reservation = await asking.granted(OPEN)
+    admin("SCRIPT", "FLUSH")
+    asking.settle(OPEN, reservation)
+    await until(lambda: used(reservation) in events(admin))
+    assert asking.limiter.mode(OPEN) is Mode.SHARED
+
+
+async def test_the_slots_of_a_dead_process_are_free_after_one_lease(
+    address: Path, admin: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "LEASE_MS", 600)
+    monkeypatch.setattr(redis, "RENEW_SECONDS", 0.1)
+    one_slot = policy(limits=Limits(concurrent_requests=1))
+    async with running(dead := RedisLimiter(address)):
+        held = await Asking(dead).granted(one_slot)
+        # As long as the process lives, so does its slot.
+        await asyncio.sleep(1)
+        assert isinstance(await Asking(dead).ask(one_slot), Refusal)
+    async with running(living := RedisLimiter(address)):
+        decisions: list[Decision] = []
+        while not decisions or isinstance(decisions[-1], Refusal):
+            decisions.append(await Asking(living).ask(one_slot))
+            await asyncio.sleep(0.02)
+        # What the dead one had reserved waits for the sweeper.
+        assert admin("HEXISTS", KEYS.reservations, held.id) == 1
+
+
+async def test_a_swept_reservation_is_billed_as_reserved_and_corrected_by_its_late_settlement(
+    asking: Asking, admin: Client
+) -> None:
+    limited = policy(budget=Budget(amount_nano_usd=1000, window=Window.DAY))
+    reservation = await asking.granted(limited, nano_usd=700)
+    raw = admin("HGET", KEYS.reservations, reservation.id)
+    assert isinstance(raw, bytes)
+    record = calls.read_record(raw)
+    assert admin.run(calls.sweep(KEYS, {reservation.id: record}, 0)) == 0, "its lease has not run out"
+    far = 2**50
+    assert admin.run(calls.sweep(KEYS, {reservation.id: record}, far)) == 1
+    assert admin.run(calls.sweep(KEYS, {reservation.id: record}, far)) == 0, "once"
+    note = record.note.decode()
+    assert events(admin) == [(note, "swept")]
+    assert (reservations(admin), state(admin).day_nano_usd) == (0, 700)
+    asking.settle(limited, reservation, nano_usd=20)
+    await until(lambda: len(events(admin)) == 2)
+    assert events(admin)[1] == (used(reservation)[0], "late")
+    assert state(admin).day_nano_usd == 20
+
+
+async def test_what_the_ledger_knows_is_added_to_a_new_state_once(asking: Asking, admin: Client) -> None:
+    limited = policy(budget=Budget(amount_nano_usd=1000, window=Window.MONTH))
+    await asking.granted(limited, nano_usd=100)
+    born = state(admin)
+    assert not born.seeded
+    for expected in (1, 0):
+        assert admin.run(calls.seed(KEYS, "", born, 0, 850)) == expected
+    assert state(admin).month_nano_usd == 950
+    assert isinstance(await asking.ask(limited, nano_usd=51), Refusal)
+    assert isinstance(await asking.ask(limited, nano_usd=50), Reservation)
+
+
+async def test_a_new_address_is_taken_over_without_a_gap(asking: Asking, admin: Client, address: Path) -> None:
+    admin("ACL", "SETUSER", "tenant-acme", "on", ">new", "~tn:{acme}:*", "+@all")
+    as_user(address, "tenant-acme", "new")
+
+    def asked_by_the_new_user() -> bool:
+        told = admin("CLIENT", "LIST")
+        assert isinstance(told, bytes)
+        return any("user=tenant-acme" in line and "cmd=evalsha" in line for line in told.decode().splitlines())
+
+    while not asked_by_the_new_user():
+        await asking.granted(OPEN)
+        assert asking.limiter.mode(OPEN) is Mode.SHARED
+    admin("ACL", "DELUSER", "tenant-acme")
