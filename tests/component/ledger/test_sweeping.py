@@ -7,7 +7,7 @@ from tenantry_service.ledger.event import UsageEvent
 from tenantry_service.limits import calls
 from tenantry_service.limits.bounds import Held
 from tenantry_service.limits.buckets import Demand, Reservation
-from tenantry_service.limits.calls import Batch, Keys
+from tenantry_service.limits.calls import Batch, Granted, Keys
 from tenantry_service.policy import Budget, Limits, Policy, Upstream, Window
 from tenantry_service.writer.figures import Figures
 from tenantry_service.writer.link import Link
@@ -45,8 +45,8 @@ async def reserve(redis: Link, note: UsageEvent) -> Reservation:
     batch.reserve(note.event_id, "", demand, codec.encode(note))
     now, (result,) = await transact(redis, batch)
     decision = calls.read_decision(result, now, note.event_id, "", demand)
-    assert isinstance(decision, Reservation), decision
-    return decision
+    assert isinstance(decision, Granted), decision
+    return decision.reservation
 
 
 def sweeper(redis: Link) -> Sweeper:
