@@ -64,8 +64,7 @@ async def ensure(client: Client, namespace: str, hosts: list[str], now: datetime
     if found is None:
         return None
     held = Identity(found.value(CERTIFICATE), found.value(KEY), found.value(TOKEN))
-    end = found.metadata.annotations.get(names.NOT_AFTER, "")
-    if held.certificate and held.key and held.token and end and datetime.fromisoformat(end) - now > RENEW_BEFORE:
+    if held.certificate and held.key and held.token and _left(found.metadata, now) > RENEW_BEFORE:
         return held
     certificate, key = await _made(hosts)
     fresh = Identity(certificate, key, held.token or secrets.token_urlsafe(32))
@@ -79,6 +78,14 @@ async def ensure(client: Client, namespace: str, hosts: list[str], now: datetime
     await client.merge_patch(SECRETS, names.INTERNAL_SECRET, change, namespace=namespace, into=Nothing)
     log.info("serving certificate made", extra={"until": (now + LIFETIME).astimezone(UTC).isoformat()})
     return fresh
+
+
+def _left(meta: LiveMeta, now: datetime) -> timedelta:
+    """For how long the certificate is good; not at all if nobody can tell."""
+    try:
+        return datetime.fromisoformat(meta.annotations.get(names.NOT_AFTER, "")) - now
+    except (ValueError, TypeError):
+        return timedelta(0)
 
 
 async def _made(hosts: list[str]) -> tuple[str, str]:

@@ -54,6 +54,8 @@ class Telling:
 
     def on_message_complete(self) -> None:
         """The answer is complete."""
+        if self._parser.get_status_code() < 200:
+            return  # 100 Continue: the answer is still to come
         self._complete = True
         if not self._passes:
             # JSON, in one line: a line break would end the event's data.
