@@ -66,6 +66,7 @@ def usage_event(exchange: Ended, settle: Settle, at_ms: int, duration_ms: int) -
             0,
             "",
             "",
+            caller.key.name,
         )
     )
 
@@ -110,5 +111,6 @@ def lost_event(exchange: Ended, demand: Demand, at_ms: int) -> UsageEvent:
             0,
             "",
             "",
+            caller.key.name,
         )
     )
