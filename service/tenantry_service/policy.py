@@ -161,7 +161,7 @@ class Upstream(Struct, frozen=True, kw_only=True, rename="camel"):
 class Rates(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Prices in nano-USD per 1,000,000 tokens (so 1 USD per million tokens is 1,000,000,000).
 
-    ``cached_input`` and ``cache_write`` default to ``input``; audio rates default to the text rates.
+    ``cached_input`` and ``cache_write`` default to ``input``; audio and image rates default to the text rates.
     """
 
     input: NonNegativeInt
@@ -170,6 +170,14 @@ class Rates(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=Tru
     cache_write: NonNegativeInt | None = None
     audio_input: NonNegativeInt | None = None
     audio_output: NonNegativeInt | None = None
+    image_input: NonNegativeInt | None = None
+    image_output: NonNegativeInt | None = None
+    #: Rates in place of these where the upstream says that it served another tier (``flex``, ``priority``, ``batch``);
+    #: a tier that is not here costs what these say.
+    tiers: dict[Name, "Rates"] = {}
+    #: Rates in place of these for a request with more input tokens than ``long_context_above``.
+    long_context: "Rates | None" = None
+    long_context_above: PositiveInt | None = None
 
 
 class Keeping(Struct, frozen=True, kw_only=True, rename="camel"):

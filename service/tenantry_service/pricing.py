@@ -19,7 +19,8 @@ _SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
 
 class Usage(Struct, frozen=True, gc=False):
-    """Tokens of one request. The parts (cached, audio, reasoning) are included in ``input`` or ``output``."""
+    """Tokens of one request. The parts (cached, audio, image, reasoning) are included in ``input`` or ``output``.
+    ``tier`` is the service tier that the upstream says it served, if it says so."""
 
     input: int = 0
     output: int = 0
@@ -28,6 +29,9 @@ class Usage(Struct, frozen=True, gc=False):
     audio_input: int = 0
     audio_output: int = 0
     reasoning: int = 0
+    image_input: int = 0
+    image_output: int = 0
+    tier: str = ""
 
 
 NO_USAGE = Usage()
@@ -65,23 +69,30 @@ def nano_usd(amount: str) -> int:
 def price(usage: Usage, rates: Rates) -> int:
     """The cost of ``usage`` in nano-USD, rounded up to the next one.
 
-    Cached, cache-written and audio tokens are *subtracted* from the plain input before it is charged: OpenAI counts
-    them inside ``prompt_tokens``. Parts that contradict the total never make the plain rest negative.
+    Cached, cache-written, audio and image tokens are *subtracted* from the plain input before it is charged: OpenAI
+    counts them inside ``prompt_tokens``. Parts that contradict the total never make the plain rest negative.
+    Where a cached token was one of audio or of an image, the answer does not say so: it is charged as cached, once.
     """
+    if usage.tier or rates.long_context is not None:
+        rates = _applicable(usage, rates)
     cached_rate = rates.input if rates.cached_input is None else rates.cached_input
-    if usage.cache_write or usage.audio_input or usage.audio_output:
+    if usage.cache_write or usage.audio_input or usage.audio_output or usage.image_input or usage.image_output:
         write_rate = rates.input if rates.cache_write is None else rates.cache_write
         audio_in_rate = rates.input if rates.audio_input is None else rates.audio_input
         audio_out_rate = rates.output if rates.audio_output is None else rates.audio_output
-        plain = max(0, usage.input - usage.cached_input - usage.cache_write - usage.audio_input)
-        spoken = max(0, usage.output - usage.audio_output)
+        image_in_rate = rates.input if rates.image_input is None else rates.image_input
+        image_out_rate = rates.output if rates.image_output is None else rates.image_output
+        plain = max(0, usage.input - usage.cached_input - usage.cache_write - usage.audio_input - usage.image_input)
+        written = max(0, usage.output - usage.audio_output - usage.image_output)
         total = (
             plain * rates.input
             + usage.cached_input * cached_rate
             + usage.cache_write * write_rate
             + usage.audio_input * audio_in_rate
-            + spoken * rates.output
+            + usage.image_input * image_in_rate
+            + written * rates.output
             + usage.audio_output * audio_out_rate
+            + usage.image_output * image_out_rate
         )
     else:
         plain = max(0, usage.input - usage.cached_input)
@@ -89,12 +100,39 @@ def price(usage: Usage, rates: Rates) -> int:
     return -(-total // _MILLION)
 
 
+def _applicable(usage: Usage, rates: Rates) -> Rates:
+    """Those of the tier that was served, and of those the ones for long inputs."""
+    of_tier = rates.tiers.get(usage.tier, rates)
+    if of_tier.long_context is not None and usage.input > (of_tier.long_context_above or 0):
+        return of_tier.long_context
+    return of_tier
+
+
 def of_rates(rates: Rates, max_output: int, *, known: bool, capped: bool) -> Price:
     """A price from rates."""
-    into = (rates.input, rates.cached_input, rates.cache_write, rates.audio_input)
-    out = (rates.output, rates.audio_output)
-    dearest_input, dearest_output = (max(rate for rate in some if rate is not None) for some in (into, out))
+    every = _all_rates(rates)
+    dearest_input = max(
+        [
+            _dearest(each.input, each.cached_input, each.cache_write, each.audio_input, each.image_input)
+            for each in every
+        ]
+    )
+    dearest_output = max([_dearest(each.output, each.audio_output, each.image_output) for each in every])
     return Price(rates, max_output, known, capped, dearest_input, dearest_output)
+
+
+def _all_rates(rates: Rates) -> list[Rates]:
+    """These and all that may take their place."""
+    found = [rates]
+    if rates.long_context is not None:
+        found += _all_rates(rates.long_context)
+    for tier in rates.tiers.values():
+        found += _all_rates(tier)
+    return found
+
+
+def _dearest(*rates: int | None) -> int:
+    return max([rate for rate in rates if rate is not None])
 
 
 def worst_case(input_tokens: int, output_tokens: int, price: Price) -> int:
@@ -102,14 +140,30 @@ def worst_case(input_tokens: int, output_tokens: int, price: Price) -> int:
     return -(-(input_tokens * price.dearest_input + output_tokens * price.dearest_output) // _MILLION)
 
 
-def _entry(row: tuple[str, str, str, int], *, known: bool) -> Price:
+def _entry(model: str, row: tuple[str, str, str, int], *, known: bool) -> Price:
     input_rate, cached_rate, output_rate, max_output = row
-    rates = Rates(input=nano_usd(input_rate), cached_input=nano_usd(cached_rate), output=nano_usd(output_rate))
+    more = {kind: nano_usd(rate) for kind, rate in price_table.OTHER_KINDS.get(model, {}).items()}
+    tiers = {tier: _tier(prices[model]) for tier, prices in price_table.TIERS.items() if model in prices}
+    rates = Rates(
+        input=nano_usd(input_rate),
+        cached_input=nano_usd(cached_rate),
+        output=nano_usd(output_rate),
+        audio_input=more.get("audio_input"),
+        audio_output=more.get("audio_output"),
+        image_input=more.get("image_input"),
+        image_output=more.get("image_output"),
+        tiers=tiers,
+    )
     return of_rates(rates, max_output, known=known, capped=known)
 
 
-_TABLE = {model: _entry(row, known=True) for model, row in price_table.TEXT.items()}
-DEFAULT_PRICE = _entry(price_table.DEFAULT, known=False)
+def _tier(row: tuple[str, str, str]) -> Rates:
+    input_rate, cached_rate, output_rate = row
+    return Rates(input=nano_usd(input_rate), cached_input=nano_usd(cached_rate), output=nano_usd(output_rate))
+
+
+_TABLE = {model: _entry(model, row, known=True) for model, row in price_table.TEXT.items()}
+DEFAULT_PRICE = _entry("", price_table.DEFAULT, known=False)
 VERSION = price_table.VERSION
 PRICED_MODELS = frozenset(_TABLE)
 

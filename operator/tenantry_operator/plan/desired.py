@@ -133,7 +133,8 @@ def _upstream(upstream: Upstream) -> contract.Upstream:
 def _rates(rates: Rates) -> contract.Rates:
     """The same in nano-USD; what is left out follows another rate, which the service knows."""
     given = {name: value for name in rates.__struct_fields__ if (value := getattr(rates, name)) is not None}
-    return contract.Rates(**{name: parse_usd(amount) for name, amount in given.items()})
+    amounts = {name: parse_usd(amount) for name, amount in given.items()}
+    return replace(contract.Rates(input=0, output=0), **amounts)
 
 
 def _records(spec: ResolvedSpec, keys: Sequence[IssuedKey]) -> Iterator[contract.Key]:

@@ -52,8 +52,6 @@ class _Wire(Struct, array_like=True, gc=False):
     audio_output_tokens: _Count = 0
     image_input_tokens: _Count = 0
     image_output_tokens: _Count = 0
-    units: _Count = 0
-    unit: _Word = ""
     service_tier: _Word = ""
     key_name: _Word = ""
 

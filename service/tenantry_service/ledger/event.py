@@ -39,9 +39,6 @@ class UsageEvent(NamedTuple):
     audio_output_tokens: int = 0
     image_input_tokens: int = 0
     image_output_tokens: int = 0
-    #: What was charged by the piece and not by tokens: how many, and of what (``image``, ``character``, ``second``).
-    units: int = 0
-    unit: str = ""
     #: The tier that the upstream says it served (``default``, ``flex``, ``priority``, ``batch``); empty if it does not.
     service_tier: str = ""
     #: The key's name, which outlives its rotations.

@@ -25,7 +25,6 @@ _COUNTS = (
     "audio_output_tokens",
     "image_input_tokens",
     "image_output_tokens",
-    "units",
 )
 _TIMES = ("occurred_at_ms",)
 _PLAIN = tuple(field for field in _FIELDS if field not in _TIMES)
@@ -39,7 +38,7 @@ CREATE TEMPORARY TABLE staging (
     input_tokens bigint, cached_input_tokens bigint, output_tokens bigint, reasoning_tokens bigint, nano_usd bigint,
     estimated boolean, price_version text, policy_revision text, usage text, cache_write_tokens bigint,
     audio_input_tokens bigint, audio_output_tokens bigint, image_input_tokens bigint, image_output_tokens bigint,
-    units bigint, unit text, service_tier text, key_name text, created_ms bigint
+    service_tier text, key_name text, created_ms bigint
 ) ON COMMIT DELETE ROWS
 """
 

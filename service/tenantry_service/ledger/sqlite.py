@@ -32,7 +32,7 @@ from tenantry_service.ledger.journal import Journal
 QUEUE_LIMIT = 50_000
 #: How long an event may wait for company.
 BATCH_SECONDS = 0.05
-#: Rows per INSERT: 256 x 30 parameters stay below SQLite's 32,766.
+#: Rows per INSERT: 256 x 28 parameters stay below SQLite's 32,766.
 ROWS_PER_INSERT = 256
 BATCH_ROWS = 4096
 MAX_RETRY_SECONDS = 5.0
@@ -75,8 +75,6 @@ ADDITIONS: dict[int, tuple[str, ...]] = {
         "audio_output_tokens INTEGER NOT NULL DEFAULT 0",
         "image_input_tokens INTEGER NOT NULL DEFAULT 0",
         "image_output_tokens INTEGER NOT NULL DEFAULT 0",
-        "units INTEGER NOT NULL DEFAULT 0",
-        "unit TEXT NOT NULL DEFAULT ''",
         "service_tier TEXT NOT NULL DEFAULT ''",
         "key_name TEXT NOT NULL DEFAULT ''",
     )

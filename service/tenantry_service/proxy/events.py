@@ -8,6 +8,7 @@ events".
 import re
 
 import msgspec
+from msgspec import Raw
 
 from tenantry_service.errors import ApiError
 from tenantry_service.proxy import usage as usages
@@ -56,8 +57,10 @@ class TypedStreamMeter(EventStream):
         if delta.startswith(b'"') and len(delta) > 2:
             self.deltas += 1
             self._bytes += len(delta) - 2
-        for raw in (found.usage, found.response.usage if found.response is not None else ABSENT):
-            self._take(bytes(raw) if usages.given(raw) else None)
+        response = found.response
+        tier = ABSENT if response is None else response.service_tier
+        for raw in (found.usage, ABSENT if response is None else response.usage):
+            self._take(bytes(raw) if usages.given(raw) else None, tier)
         return True
 
     def _account_large(self, start: bytes, end: bytes) -> None:
@@ -72,10 +75,10 @@ class TypedStreamMeter(EventStream):
         if failed or kind in _FAILED:
             self.failed = True
 
-    def _take(self, raw: bytes | None) -> None:
+    def _take(self, raw: bytes | None, tier: Raw = ABSENT) -> None:
         if raw is None:
             return
-        found = usages.parse(raw)
+        found = usages.parse(raw, tier)
         if found is not None:
             self.usage, self.raw_usage = found, raw
 

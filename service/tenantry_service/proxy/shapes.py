@@ -93,6 +93,7 @@ class UsageDetails(Struct, gc=False):
     cached_tokens: Count = None
     cache_write_tokens: Count = None
     audio_tokens: Count = None
+    image_tokens: Count = None
     reasoning_tokens: Count = None
 
 
@@ -119,6 +120,7 @@ class Answered(Struct, gc=False):
     """A whole answer."""
 
     usage: Raw = ABSENT
+    service_tier: Raw = ABSENT
 
 
 class Delta(Struct, gc=False):
@@ -143,6 +145,7 @@ class Chunk(Struct, gc=False):
 
     choices: list[Choice] | None = None
     usage: Raw = ABSENT
+    service_tier: Raw = ABSENT
     error: Raw = ABSENT
 
 
@@ -150,6 +153,7 @@ class ResponseObject(Struct, gc=False):
     """The response that an event carries."""
 
     usage: Raw = ABSENT
+    service_tier: Raw = ABSENT
 
 
 class TypedEvent(Struct, gc=False):

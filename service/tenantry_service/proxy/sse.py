@@ -180,7 +180,7 @@ class ChatStreamMeter(EventStream):
         if not usages.given(chunk.usage):
             return True
         raw = bytes(chunk.usage)
-        found = usages.parse(raw)
+        found = usages.parse(raw, chunk.service_tier)
         if found is not None:
             self.usage = found
             self.raw_usage = raw

@@ -6,12 +6,13 @@ and audio); both give one :class:`~tenantry_service.pricing.Usage`.
 
 import json
 import math
+import re
 
 import msgspec
 from msgspec import Raw
 
 from tenantry_service.pricing import Usage
-from tenantry_service.proxy.shapes import Answered, UsageDetails, UsageObject
+from tenantry_service.proxy.shapes import ABSENT, Answered, UsageDetails, UsageObject
 
 #: An answer up to this size is parsed whole; of a larger one only the end is looked at, where usage stands.
 WHOLE_BYTES = 256 * 1024
@@ -24,6 +25,10 @@ MOST_TOKENS = 1_000_000_000
 #: for 1,000 audio tokens of gpt-4o-transcribe (0.006 USD).
 AUDIO_TOKENS_PER_MINUTE = 1_000
 
+#: A service tier as JSON; `priority` is the longest there is.
+_TIER = re.compile(rb'"([a-z_-]{1,32})"')
+_TIERS = re.compile(rb'"service_tier"[ ]?:[ ]?("[a-z_-]{1,32}")')
+
 _usage_decoder = msgspec.json.Decoder(UsageObject)
 _answer_decoder = msgspec.json.Decoder(Answered)
 _NO_DETAILS = UsageDetails()
@@ -35,8 +40,9 @@ def given(raw: Raw) -> bool:
     return bool(raw) and bytes(raw) != b"null"
 
 
-def parse(raw: bytes) -> Usage | None:
-    """Read a usage object; None if it is not one or counts nothing (a usage without tokens bills nobody)."""
+def parse(raw: bytes, tier: Raw = ABSENT) -> Usage | None:
+    """Read a usage object; None if it is not one or counts nothing (a usage without tokens bills nobody). ``tier``: the
+    service tier that the answer around it names."""
     try:
         found = _usage_decoder.decode(raw)
     except _MALFORMED:
@@ -56,7 +62,16 @@ def parse(raw: bytes) -> Usage | None:
         _count(before.audio_tokens),
         _count(after.audio_tokens),
         _count(after.reasoning_tokens),
+        _count(before.image_tokens),
+        _count(after.image_tokens),
+        _tier(tier) if tier else "",
     )
+
+
+def _tier(raw: Raw) -> str:
+    """A word in quotes; whatever else stands there is no tier."""
+    named = _TIER.fullmatch(raw)
+    return "" if named is None else named[1].decode()
 
 
 def _count(said: int | None) -> int:
@@ -95,19 +110,25 @@ class AnswerMeter:
     def finish(self) -> tuple[Usage, bytes] | None:
         """Usage and its raw JSON, or None if the answer has none."""
         answer = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        raw = last_usage(answer) if self._cut else _usage_of(answer)
+        tier = ABSENT
+        if self._cut:
+            raw = last_usage(answer)
+            tiers = _TIERS.findall(answer)
+            tier = Raw(tiers[-1]) if tiers else ABSENT
+        else:
+            raw, tier = _usage_of(answer)
         if raw is None:
             return None
-        usage = parse(raw)
+        usage = parse(raw, tier)
         return None if usage is None else (usage, raw)
 
 
-def _usage_of(answer: bytes) -> bytes | None:
+def _usage_of(answer: bytes) -> tuple[bytes | None, Raw]:
     try:
-        raw = _answer_decoder.decode(answer).usage
+        found = _answer_decoder.decode(answer)
     except _MALFORMED:
-        return None
-    return bytes(raw) if given(raw) else None
+        return None, ABSENT
+    return bytes(found.usage) if given(found.usage) else None, found.service_tier
 
 
 def last_usage(tail: bytes) -> bytes | None:

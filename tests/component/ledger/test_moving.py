@@ -36,7 +36,7 @@ async def until(condition: Any) -> None:
 
 
 async def test_an_event_becomes_a_row_with_all_its_fields_and_leaves_the_stream(world: World) -> None:
-    made = event("a", service_tier="flex", audio_input_tokens=3, units=2, unit="image", stream=True)
+    made = event("a", service_tier="flex", audio_input_tokens=3, key_name="web", stream=True)
     await put(world.redis, made)
     await world.round()
     (row,) = await world.rows()

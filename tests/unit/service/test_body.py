@@ -49,12 +49,13 @@ def test_text_counts_a_token_per_three_bytes_and_the_declared_output() -> None:
 
 def test_money_is_reckoned_with_the_most_that_can_happen() -> None:
     body = chat_body()
-    assert estimate(body).demand.nano_usd == len(body) * 150 + 16_384 * 600
+    # What the priority tier costs: the answer says which one it was.
+    assert estimate(body).demand.nano_usd == len(body) * 250 + 16_384 * 1000
     assert (
         estimate(chat_body(max_tokens=9), model="gpt-4o-mini").demand.nano_usd
-        == len(chat_body(max_tokens=9)) * 150 + 5400
+        == len(chat_body(max_tokens=9)) * 250 + 9000
     )
-    assert estimate(chat_body(max_tokens=10**9)).demand.nano_usd < 17_000 * 600
+    assert estimate(chat_body(max_tokens=10**9)).demand.nano_usd < 17_000 * 1000
 
 
 def test_a_request_without_a_cap_still_fits_into_a_small_limit() -> None:

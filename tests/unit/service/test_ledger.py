@@ -223,11 +223,11 @@ def test_a_file_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
     connection.commit()
     connection.close()
     ledger = SqliteLedger(path)
-    ledger.append(event(2)._replace(unit="image", units=4))
+    ledger.append(event(2)._replace(key_name="web", image_input_tokens=4))
     assert ledger.close() == 0
     connection = sqlite3.connect(path)
-    assert connection.execute("SELECT event_id, units, unit FROM usage_events").fetchall() == [
+    assert connection.execute("SELECT event_id, image_input_tokens, key_name FROM usage_events").fetchall() == [
         ("req_1", 0, ""),
-        ("req_2", 4, "image"),
+        ("req_2", 4, "web"),
     ]
     connection.close()

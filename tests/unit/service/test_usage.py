@@ -41,6 +41,10 @@ RESPONSES = {
         ({"type": "duration", "seconds": 1e300}, None),
         ({"type": "duration"}, None),
         ({"input_tokens": 8, "output_tokens": 2, "input_token_details": {"audio_tokens": 5}}, Usage(8, 2, 0, 0, 5)),
+        (
+            {"input_tokens": 8, "output_tokens": 9, "input_tokens_details": {"text_tokens": 3, "image_tokens": 5}},
+            Usage(8, 9, image_input=5),
+        ),
         ({"prompt_tokens": "many"}, None),
         (None, None),
         ([], None),
@@ -60,7 +64,7 @@ def test_an_answer_in_pieces_gives_the_same_usage(points: list[int], size: int) 
         meter.feed(answer[start:end])
     found = meter.finish()
     assert found is not None
-    assert found[0] == Usage(100, 50, 40, 5, 3, 2, 30)
+    assert found[0] == Usage(100, 50, 40, 5, 3, 2, 30, tier="default")
     assert json.loads(found[1]) == CHAT
 
 

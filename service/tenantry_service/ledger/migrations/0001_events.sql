@@ -28,8 +28,6 @@ CREATE TABLE usage_events (
     audio_output_tokens bigint NOT NULL DEFAULT 0,
     image_input_tokens bigint NOT NULL DEFAULT 0,
     image_output_tokens bigint NOT NULL DEFAULT 0,
-    units bigint NOT NULL DEFAULT 0,
-    unit text NOT NULL DEFAULT '',
     service_tier text NOT NULL DEFAULT '',
     key_name text NOT NULL DEFAULT '',
     -- The event that this row corrects: its figures are then differences, and it counts no request.
