@@ -15,7 +15,7 @@ UV_VERSION := 0.13.8
 
 .PHONY: help demo demo-down test test-unit test-component test-cluster proofs test-e2e check format lock crds reference \
         cluster-up cluster-down cluster-status images compiled render-helper tools bench bench-proxy bench-render \
-        bench-operator bench-scale soak soak-proxy clean
+        bench-operator bench-scale soak soak-proxy soak-ledger clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +98,9 @@ bench-operator: $(VENV)/ready render-helper ## The operator with 1,000 tenants a
 
 bench-scale: $(VENV)/ready render-helper ## Cold starts and load on kind, 1,000 sleeping tenants (BENCH_ARGS=--help)
 	@$(RUN)/python -m tests.bench.scale $(BENCH_ARGS)
+
+soak-ledger: $(VENV)/ready ## Services, stores and the ledger killed 500 times under load: every request billed once (BENCH_ARGS=--help)
+	@$(RUN)/python -m tests.bench.ledger.soak $(BENCH_ARGS)
 
 soak: $(VENV)/ready render-helper ## Ten minutes after convergence: not a single write
 	@$(RUN)/python -m tests.bench.operator --tenants 50 --no-bare --samples 0 --quiet 600 $(BENCH_ARGS)

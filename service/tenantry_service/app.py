@@ -1,18 +1,21 @@
 """The control routes: health, readiness, metrics. ``/v1`` never comes here."""
 
 import json
+from datetime import UTC, datetime
 
 from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from tenantry_service import errors
+from tenantry_service.errors import ApiError
 from tenantry_service.proxy.engine import Engine
+from tenantry_service.usage_report import Source, report
 
 _JSON = "application/json"
 
 
-def build(engine: Engine) -> FastAPI:
-    """The ASGI application over one engine."""
+def build(engine: Engine, usage: Source | None = None) -> FastAPI:
+    """The ASGI application over one engine. ``usage``: where it is known what tenants have used."""
     app = FastAPI(title="tenantry", openapi_url=None)
 
     @app.get("/healthz")
@@ -45,6 +48,19 @@ def build(engine: Engine) -> FastAPI:
             "limiter": next((mode for mode, tenants in engine.limiter_modes().items() if tenants), None),
         }
         return Response(json.dumps(body), media_type=_JSON)
+
+    @app.get("/tenantry/v1/usage")
+    async def used(request: Request) -> Response:
+        """What the key's tenant has used, and what is left."""
+        now = datetime.now(UTC)
+        credential = request.headers.get("authorization")
+        caller = engine.snapshot.authenticate(None if credential is None else credential.encode(), now.timestamp())
+        if isinstance(caller, ApiError):
+            return Response(caller.body(), status_code=caller.status, media_type=_JSON)
+        if usage is None:
+            return Response(errors.INTERNAL.body(), status_code=errors.INTERNAL.status, media_type=_JSON)
+        body = await report(caller.view.policy, caller.key, usage, now)
+        return Response(body, media_type=_JSON, headers={"cache-control": "no-store"})
 
     @app.exception_handler(404)
     async def not_found(request: Request, _: Exception) -> Response:

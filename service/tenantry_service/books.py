@@ -9,6 +9,8 @@ from tenantry_service.ledger.sqlite import SqliteLedger
 from tenantry_service.limits.limiter import Limiter
 from tenantry_service.limits.memory import MemoryLimiter
 from tenantry_service.limits.redis import RedisLimiter
+from tenantry_service.usage_report import Source
+from tenantry_service.usage_sources import OwnSource, RedisSource
 
 #: A Redis that does not answer at the start is a mode, not a reason to wait.
 START_SECONDS = 2.0
@@ -26,6 +28,10 @@ class Books(Protocol):
     @property
     def ledger(self) -> Ledger | None:
         """Records usage, unless the limiter does."""
+
+    @property
+    def usage(self) -> Source:
+        """What tenants have used."""
 
     def figures(self) -> tuple[int, int, int]:
         """Usage events not yet recorded, recorded, and attempts that failed."""
@@ -46,6 +52,7 @@ class OwnBooks:
     def __init__(self, ledger: SqliteLedger) -> None:
         self.limiter = MemoryLimiter()
         self.ledger = ledger
+        self.usage = OwnSource(ledger.path, self.limiter)
 
     def figures(self) -> tuple[int, int, int]:
         """See :class:`Books`."""
@@ -68,6 +75,7 @@ class SharedBooks:
     def __init__(self, file: Path, state_dir: Path) -> None:
         self.limiter = RedisLimiter(file, state_dir / "unsettled")
         self.ledger = None
+        self.usage = RedisSource(file)
 
     def figures(self) -> tuple[int, int, int]:
         """See :class:`Books`."""

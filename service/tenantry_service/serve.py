@@ -185,7 +185,7 @@ async def _run(
     engine.swap(snapshot)
     server = Server(
         uvicorn.Config(
-            app.build(engine),
+            app.build(engine, books.usage),
             http=protocol_class(engine),
             ws="none",
             lifespan="off",

@@ -111,6 +111,7 @@ class SqliteLedger:
         Raises:
             LedgerError: it cannot be opened, or a later version wrote it.
         """
+        self.path = path
         self._limit = queue_limit
         self._queue: deque[UsageEvent] = deque()
         self._wake = threading.Event()

@@ -71,6 +71,15 @@ class MemoryLimiter:
         key = tenant.keys[reservation.key_name] if reservation.key_name else None
         buckets.settle(tenant.state, key, reservation, tokens, nano_usd, exact=exact)
 
+    def spent(self, tenant: str, key_name: str) -> tuple[int, int, int, int] | None:
+        """The budget windows of a tenant, or of a key of it that is named: the day's beginning and what was spent or
+        reserved in it, and the month's. None if nothing was ever asked for."""
+        known = self._tenants.get(tenant)
+        if known is None:
+            return None
+        state = known.keys.get(key_name) if key_name else known.state
+        return None if state is None else (state.day, state.day_spent, state.month, state.month_spent)
+
 
 class _Tenant:
     """A tenant's state, and the newest policy that any of its requests came with: one that began under an older policy

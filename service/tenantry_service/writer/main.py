@@ -14,9 +14,9 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from tenantry_service import logs
+from tenantry_service.ledger.link import Link
 from tenantry_service.writer import streams
 from tenantry_service.writer.figures import Figures
-from tenantry_service.writer.link import Link
 from tenantry_service.writer.mover import Mover, patiently
 from tenantry_service.writer.retention import Retention
 from tenantry_service.writer.rollups import Publisher

@@ -23,10 +23,10 @@ import asyncpg
 
 from tenantry_service.ledger import codec, postgres, schema
 from tenantry_service.ledger.event import UsageEvent, created_ms
+from tenantry_service.ledger.link import Link, RedisGone, RedisRefused
 from tenantry_service.ledger.postgres import DeadLetter, Stored
 from tenantry_service.ledger.schema import Connection
 from tenantry_service.writer.figures import Figures
-from tenantry_service.writer.link import Link, RedisGone, RedisRefused
 from tenantry_service.writer.streams import Entry, Streams, stream_of
 
 #: Seconds between two looks at streams that were all empty.

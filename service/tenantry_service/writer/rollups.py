@@ -10,10 +10,10 @@ from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 
+from tenantry_service.ledger.link import Link, checked
 from tenantry_service.ledger.schema import Connection
 from tenantry_service.ledger.spend import Day, Spend, Sums, encode, spend_key
 from tenantry_service.writer.figures import Figures
-from tenantry_service.writer.link import Link, checked
 
 #: Seconds between two rounds; a round that takes longer than a quarter of that is followed by a longer pause.
 PUBLISH_SECONDS = 5.0

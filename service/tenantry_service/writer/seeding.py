@@ -8,10 +8,10 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 
+from tenantry_service.ledger.link import Link
 from tenantry_service.ledger.schema import Connection
 from tenantry_service.limits import calls
 from tenantry_service.limits.calls import Keys, StateView, UnreadableError
-from tenantry_service.writer.link import Link
 from tenantry_service.writer.streams import scan
 from tenantry_service.writer.sweeper import Sweeper
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tenantry_service.writer.link import Link, RedisRefused, checked, pack
+from tenantry_service.ledger.link import Link, RedisRefused, checked, pack
 
 #: Entries of one round: some 4 MB, and a commit of a tenth of a second.
 BATCH_ENTRIES = 8_000

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Sequence
 
+from tenantry_service.ledger.link import Link, RedisRefused, checked
 from tenantry_service.limits import calls
 from tenantry_service.limits.calls import Keys, Record, UnreadableError
 from tenantry_service.writer.figures import Figures
-from tenantry_service.writer.link import Link, RedisRefused, checked
 
 SWEEP_SECONDS = 5.0
 #: A lease that has ended is left alone for as long again: an outage of seconds, in which nobody could renew, is not

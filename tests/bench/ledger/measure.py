@@ -17,8 +17,8 @@ from localcluster.controlplane import free_ports
 from localcluster.datastores import Datastore, Postgres, Redis
 from tenantry_service.ledger import codec
 from tenantry_service.ledger.event import UsageEvent, new_id
+from tenantry_service.ledger.link import Link
 from tenantry_service.ledger.schema import Connection
-from tenantry_service.writer.link import Link
 from tenantry_service.writer.streams import stream_of
 
 USAGE = (

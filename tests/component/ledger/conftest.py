@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import asyncpg
 import pytest
 from localcluster.datastores import Postgres, Redis
-from tenantry_service.writer.link import Link
+from tenantry_service.ledger.link import Link
 
 from tests.component.ledger.world import World
 

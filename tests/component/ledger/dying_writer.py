@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from tenantry_service.ledger import postgres
+from tenantry_service.ledger.link import Link
 from tenantry_service.ledger.schema import Connection
 from tenantry_service.writer import streams
 from tenantry_service.writer.figures import Figures
-from tenantry_service.writer.link import Link
 from tenantry_service.writer.mover import Mover
 from tenantry_service.writer.streams import Entry, Streams
 

@@ -4,7 +4,7 @@ import time
 
 from tenantry_service.ledger import codec
 from tenantry_service.ledger.event import LOST, UsageEvent, new_id
-from tenantry_service.writer.link import Link
+from tenantry_service.ledger.link import Link
 from tenantry_service.writer.streams import stream_of
 
 

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 from localcluster.controlplane import free_ports
 from localcluster.datastores import Postgres, Redis
-from tenantry_service.writer.link import Link
+from tenantry_service.ledger.link import Link
 from tenantry_service.writer.streams import stream_of
 
 from tests.component.ledger.dying_writer import STEPS

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tenantry_service.ledger import codec, postgres, schema
 from tenantry_service.ledger.event import UsageEvent
+from tenantry_service.ledger.link import Link
 from tenantry_service.writer import streams
-from tenantry_service.writer.link import Link
 from tenantry_service.writer.streams import Entry, stream_of
 
 from tests.component.ledger.making import event, lost, put

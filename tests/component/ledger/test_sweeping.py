@@ -4,13 +4,13 @@ from typing import Any
 
 from tenantry_service.ledger import codec
 from tenantry_service.ledger.event import UsageEvent
+from tenantry_service.ledger.link import Link
 from tenantry_service.limits import calls
 from tenantry_service.limits.bounds import Held
 from tenantry_service.limits.buckets import Demand, Reservation
 from tenantry_service.limits.calls import Batch, Granted, Keys
 from tenantry_service.policy import Budget, Limits, Policy, Upstream, Window
 from tenantry_service.writer.figures import Figures
-from tenantry_service.writer.link import Link
 from tenantry_service.writer.seeding import Seeder
 from tenantry_service.writer.sweeper import Sweeper
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from tenantry_service.ledger.link import Link
 from tenantry_service.writer import streams
 from tenantry_service.writer.figures import Figures
-from tenantry_service.writer.link import Link
 from tenantry_service.writer.mover import Mover
 from tenantry_service.writer.streams import Entry, Streams, stream_of
 
