@@ -59,10 +59,13 @@ class SyncRequest(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class SyncAnswer(Struct, frozen=True, kw_only=True, rename="camel"):
-    """What has changed since. A new ``epoch`` is another operator's roster: ``sleepers`` are then all there are."""
+    """What has changed since. A new ``epoch`` is another operator's roster: ``sleepers`` are then all that are in it."""
 
     epoch: str
     version: int
+    #: It has every tenant whose requests come to activators. An operator that has just started has not looked at all of
+    #: them yet: until then who is not in it may be a sleeper all the same.
+    complete: bool = False
     sleepers: tuple[Sleeper, ...] = ()
 
 

@@ -26,12 +26,13 @@ class Noted(Struct, frozen=True, kw_only=True, gc=False):
     idle_after: float = SHORTEST
     least: int = 1
     hands_off: bool = False
+    frozen: bool = False
     budget_spent: bool = False
     keys: tuple[SleeperKey, ...] = ()
 
 
 def noted(facts: Facts, assessment: Assessment) -> Noted | None:
-    """What to remember; None while its spec cannot be told, when what was remembered still holds."""
+    """What to remember; None while its spec or its keys cannot be told, when what was remembered still holds."""
     spec = facts.spec
     if assessment.state is State.DELETING:
         return Noted(hands_off=True)
@@ -39,12 +40,15 @@ def noted(facts: Facts, assessment: Assessment) -> Noted | None:
         return None
     scaling = spec.autoscaling
     may_sleep = scaling.min_replicas == 0
+    if may_sleep and facts.wanted is None:
+        return None
     return Noted(
         may_sleep=may_sleep,
         scales=scaling.max_replicas > 1,
         idle_after=max(SHORTEST, float(scaling.idle_after_seconds)),
         least=max(1, scaling.min_replicas),
-        hands_off=spec.suspend_traffic or spec.suspend_reconcile,
+        hands_off=spec.suspend_traffic,
+        frozen=spec.suspend_reconcile,
         budget_spent=may_sleep and spent(spec, facts.status.usage, facts.now),
         keys=_keys(facts) if may_sleep else (),
     )

@@ -31,6 +31,9 @@ class Roster:
         self, stirred: Callable[[str], None] = lambda _: None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.stirred, self._clock = stirred, clock
+        #: Whether all tenants are told of whose Services lead to activators.
+        self.complete: Callable[[], bool] = lambda: True
+        self._heard_at = clock()
         self._epoch, self._version = secrets.token_hex(6), 0
         self._entries: dict[str, Sleeper] = {}
         self._activators: dict[str, _Activator] = {}
@@ -69,6 +72,10 @@ class Roster:
         """Where the activators are."""
         return frozenset(each.address for each in self._alive())
 
+    def silent_for(self) -> float:
+        """Seconds since any activator was heard of (or since we began)."""
+        return self._clock() - self._heard_at
+
     def port(self) -> int:
         """Where they take requests; all of them at the same port, by their Deployment."""
         return next((each.port for each in self._alive()), 0)
@@ -95,10 +102,10 @@ class Roster:
             self._heard(request)
         self._prune()
         told = tuple(each for each in self._entries.values() if each.version > version)
-        return SyncAnswer(epoch=self._epoch, version=self._version, sleepers=told)
+        return SyncAnswer(epoch=self._epoch, version=self._version, complete=self.complete(), sleepers=told)
 
     def _heard(self, request: SyncRequest) -> int:
-        now = self._clock()
+        now = self._heard_at = self._clock()
         version = request.version if request.epoch == self._epoch else 0
         before = self._activators.get(request.instance)
         self._activators[request.instance] = _Activator(request.address, request.port, version, now)

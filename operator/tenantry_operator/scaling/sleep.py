@@ -16,6 +16,8 @@ from msgspec import Struct
 #: Seconds from when the Service leads to the activator until pods may go: kube-proxy and gateways take note within one
 #: or two; and pods are asked once more after that.
 COVERED = 3.0
+#: Seconds without any activator after which nobody is left asleep: their requests would find nobody.
+DESERTED = 120.0
 #: Seconds for which a tenant that has woken up stays known to the activators: who has not heard of its pods yet still
 #: sends requests there.
 LINGER = 30.0
@@ -41,6 +43,8 @@ class Situation(Struct, frozen=True, kw_only=True):
     idle_after: float
     #: No traffic by the user's wish, being deleted, or under nobody's hand: its pods are none of our business.
     hands_off: bool
+    #: Nothing is to be changed (``suspend.reconcile``); but whoever sleeps and is asked for still wakes up.
+    frozen: bool = False
     #: Pods that its Deployment is to have, and those of them that serve.
     wanted: int
     serving: int
@@ -57,6 +61,8 @@ class Situation(Struct, frozen=True, kw_only=True):
     known: bool
     #: An activator holds requests for it.
     demanded: bool
+    #: No activator was heard of for so long.
+    deserted_for: float = 0.0
     #: Since it last was uncovered.
     uncovered_for: float = float("inf")
 
@@ -67,7 +73,7 @@ def step(now: Situation) -> Step:
         return _leave(now)
     if now.wanted == 0:
         return _asleep(now)
-    if now.may_sleep and now.activators and not now.demanded and _idle(now):
+    if now.may_sleep and not now.frozen and now.activators and not now.demanded and _idle(now):
         return _falling_asleep(now)
     if now.covered_by is not None:
         if now.serving:
@@ -77,8 +83,10 @@ def step(now: Situation) -> Step:
 
 
 def _asleep(now: Situation) -> Step:
-    if not now.may_sleep or now.demanded:
+    if now.demanded or (not now.may_sleep and not now.frozen):
         return Step.WAKE
+    if not now.activators and now.deserted_for >= DESERTED:
+        return Step.WAKE  # nobody else would
     return _kept_covered(now)
 
 

@@ -73,6 +73,7 @@ class Sleepers:
         self._turn = asyncio.Semaphore(AT_A_TIME)
         pods.listeners.append(self._seen)
         roster.stirred = self.stir
+        roster.complete = lambda: all(roster.announced(tenant) for tenant in covers.tenants())
 
     def stir(self, tenant: str) -> None:
         """Something has changed for this tenant."""
@@ -138,6 +139,8 @@ class Sleepers:
             may_sleep=known.may_sleep,
             idle_after=known.idle_after,
             hands_off=known.hands_off,
+            frozen=known.frozen,
+            deserted_for=self._roster.silent_for(),
             wanted=wanted,
             serving=sum(each.serving for each in pods),
             idle_for=self._idle(uids, now - STALE),

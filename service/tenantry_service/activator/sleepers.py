@@ -30,39 +30,47 @@ class Sleepers:
         self._keys: dict[str, tuple[str, SleeperKey]] = {}
         self._answered = float("-inf")
         self._news: dict[str, asyncio.Event] = {}
-        self.epoch, self.version = "", 0
+        self._told_by: dict[str, str] = {}
+        self.epoch, self.version, self.complete = "", 0, False
 
     def __len__(self) -> int:
         return len(self._tenants)
 
     def fresh(self) -> bool:
-        """Whether the operator has answered lately."""
-        return self._clock() - self._answered <= FRESH
+        """Whether the operator has told of all sleepers, and lately: who is not among them is none."""
+        return self.complete and self._clock() - self._answered <= FRESH
 
     def take(self, answer: SyncAnswer, asked_epoch: str) -> None:
-        """What the operator has answered to a question about the roster ``asked_epoch``."""
-        self._answered = self._clock()
+        """What the operator has answered to a question about the roster ``asked_epoch``.
+
+        What another operator has told before stays until the new one's roster is complete.
+        """
         if answer.epoch != self.epoch:
             if answer.epoch == asked_epoch:
                 return  # an old operator's late answer
-            for tenant in list(self._tenants):
-                self._drop(tenant)
             self.epoch, self.version = answer.epoch, 0
+        self._answered = self._clock()
         for sleeper in answer.sleepers:
             known = self._tenants.get(sleeper.tenant)
-            if known is None or known.version < sleeper.version:
+            if known is None or self._told_by[sleeper.tenant] != self.epoch or known.version < sleeper.version:
                 self._drop(sleeper.tenant)
                 if not sleeper.gone:
                     self._put(sleeper)
+        if answer.complete:
+            for tenant in [name for name, epoch in self._told_by.items() if epoch != self.epoch]:
+                self._drop(tenant)
+        self.complete = answer.complete
         self.version = max(self.version, answer.version)
 
     def _put(self, sleeper: Sleeper) -> None:
         self._tenants[sleeper.tenant] = sleeper
+        self._told_by[sleeper.tenant] = self.epoch
         for key in sleeper.keys:
             self._keys[key.id] = (sleeper.tenant, key)
 
     def _drop(self, tenant: str) -> None:
         known = self._tenants.pop(tenant, None)
+        self._told_by.pop(tenant, None)
         for key in known.keys if known is not None else ():
             if self._keys.get(key.id, ("",))[0] == tenant:
                 del self._keys[key.id]

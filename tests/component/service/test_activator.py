@@ -38,7 +38,7 @@ class Activator:
         sleepers = self.house.sleepers
         version = sleepers.version + 1
         sleeper = Sleeper(tenant="acme", version=version, keys=(key,), addresses=addresses, **more)
-        sleepers.take(SyncAnswer(epoch="one", version=version, sleepers=(sleeper,)), sleepers.epoch)
+        sleepers.take(SyncAnswer(epoch="one", version=version, complete=True, sleepers=(sleeper,)), sleepers.epoch)
 
     def wakes(self, pod: Service) -> None:
         """There is a pod."""

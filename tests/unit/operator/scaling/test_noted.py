@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from msgspec.structs import replace
 from tenantry_operator.api.conditions import Reason
 from tenantry_operator.api.decode import FieldError
 from tenantry_operator.api.resolve import ResolvedSpec
@@ -47,11 +48,18 @@ def test_what_cannot_be_told_leaves_what_was_known() -> None:
     assert noted(new_facts(tier=FieldError("spec", "is nonsense")), READY) is None
 
 
+def test_a_sleeper_whose_keys_are_not_known_yet_is_not_told_of_without_them() -> None:
+    known = facts(autoscaling={"minReplicas": 0})
+    assert noted(replace(known, wanted=None), READY) is None
+
+
 def test_hands_are_off_a_tenant_without_traffic_or_on_its_way_out() -> None:
-    for suspend in ({"traffic": True}, {"reconcile": True}):
-        found = noted(facts(suspend=suspend), READY)
-        assert found is not None
-        assert found.hands_off
+    found = noted(facts(suspend={"traffic": True}), READY)
+    assert found is not None
+    assert found.hands_off
+    frozen = noted(facts(suspend={"reconcile": True}), READY)
+    assert frozen is not None
+    assert (frozen.hands_off, frozen.frozen) == (False, True)
     leaving = noted(facts(), Assessment(state=State.DELETING, reason=Reason.DELETING))
     assert leaving is not None
     assert leaving.hands_off

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tenantry_operator.scaling.sleep import COVERED, LINGER, Situation, Step, step
+from tenantry_operator.scaling.sleep import COVERED, DESERTED, LINGER, Situation, Step, step
 
 HERE = frozenset({"10.0.0.9"})
 AWAKE = Situation(
@@ -55,6 +55,10 @@ ASLEEP = replace(COVERED_, wanted=0, serving=0, idle_for=None, idle_since_covere
         pytest.param(replace(ASLEEP, wanted=1, serving=1, idle_for=0.0), Step.UNCOVER, id="awake"),
         pytest.param(replace(AWAKE, announced=True, uncovered_for=LINGER - 1), Step.NOTHING, id="late requests"),
         pytest.param(replace(AWAKE, announced=True, uncovered_for=LINGER), Step.WITHDRAW, id="awake for a while"),
+        pytest.param(replace(IDLE, frozen=True), Step.NOTHING, id="nothing is to be changed"),
+        pytest.param(replace(ASLEEP, frozen=True, may_sleep=False), Step.NOTHING, id="asleep and left so"),
+        pytest.param(replace(ASLEEP, frozen=True, demanded=True), Step.WAKE, id="asleep, left so, and asked for"),
+        pytest.param(replace(ASLEEP, activators=frozenset(), deserted_for=DESERTED), Step.WAKE, id="deserted"),
         pytest.param(replace(ASLEEP, hands_off=True, demanded=True), Step.UNCOVER, id="suspended while asleep"),
     ],
 )
