@@ -13,7 +13,8 @@ from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.resources import DEPLOYMENTS
 from tenantry_operator.live import Live
 from tenantry_operator.plan import names
-from tenantry_operator.plan.assess import Assessment, Facts, retains
+from tenantry_operator.plan.assess import retains
+from tenantry_operator.plan.facts import Assessment, Facts
 from tenantry_operator.plan.observed import Ref
 from tenantry_operator.redis.accounts import Accounts
 from tenantry_operator.redis.connection import StoreError

@@ -16,7 +16,7 @@ from tenantry_operator.api.meta import ObjectMeta
 from tenantry_operator.api.tenant import Tenant, TenantStatus
 from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.api.traffic import Upstream
-from tenantry_operator.plan.assess import LimiterMode
+from tenantry_operator.plan.facts import LimiterMode
 from tenantry_operator.plan.observed import Child, Ref, version
 from tenantry_operator.plan.revisions import TierRevision
 from tenantry_operator.plan.usage import RollUp

@@ -13,9 +13,10 @@ from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.kube.resources import DEPLOYMENTS, NAMESPACES, RESOURCE_QUOTAS
 from tenantry_operator.live import Live, TenantRecord
 from tenantry_operator.plan import desired, names, objects
-from tenantry_operator.plan.assess import Assessment, Facts, resolved, retains, unknown_revision
+from tenantry_operator.plan.assess import resolved, retains, unknown_revision
 from tenantry_operator.plan.desired import Platform, Wanted
 from tenantry_operator.plan.exposure import Reach, Way
+from tenantry_operator.plan.facts import Assessment, Facts
 from tenantry_operator.plan.hostnames import Granted, HostNames
 from tenantry_operator.plan.keys import IssuedKey, next_change, settled
 from tenantry_operator.plan.observed import Ref

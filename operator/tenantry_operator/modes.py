@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from tenantry_operator.live import Live
-from tenantry_operator.plan.assess import LimiterMode
+from tenantry_operator.plan.facts import LimiterMode
 from tenantry_operator.pods import Pods
 from tenantry_operator.scaling.inflight import InFlight, Scraper
 

@@ -14,8 +14,9 @@ from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.events import Recorder
 from tenantry_operator.live import Live
 from tenantry_operator.look import Lookout
-from tenantry_operator.plan.assess import Assessment, Facts, Failure, State, assess, failed, pause, unguarded
+from tenantry_operator.plan.assess import assess, failed, pause, unguarded
 from tenantry_operator.plan.desired import Platform
+from tenantry_operator.plan.facts import Assessment, Facts, Failure, State
 from tenantry_operator.queue import Turn
 from tenantry_operator.redis.accounts import Accounts
 from tenantry_operator.render import Renderer

@@ -20,9 +20,9 @@ from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.events import Recorder, Subject
 from tenantry_operator.live import Live, TenantRecord, read_tenant
 from tenantry_operator.plan import status as plan_status
-from tenantry_operator.plan.assess import Assessment, Facts, State
 from tenantry_operator.plan.desired import Platform
 from tenantry_operator.plan.drift import told
+from tenantry_operator.plan.facts import Assessment, Facts, State
 
 log = logging.getLogger(__name__)
 

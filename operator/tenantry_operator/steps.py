@@ -19,9 +19,9 @@ from tenantry_operator.live import Live
 from tenantry_operator.look import Lookout
 from tenantry_operator.plan import names, objects
 from tenantry_operator.plan import status as plan_status
-from tenantry_operator.plan.assess import Facts, Failure
 from tenantry_operator.plan.desired import Platform, Wanted
 from tenantry_operator.plan.drift import Drift
+from tenantry_operator.plan.facts import Facts, Failure
 from tenantry_operator.plan.keys import replacement
 from tenantry_operator.plan.observed import Child, fingerprint
 from tenantry_operator.redis.accounts import Accounts

@@ -59,7 +59,7 @@ class SyncRequest(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class SyncAnswer(Struct, frozen=True, kw_only=True, rename="camel"):
-    """What has changed since. A new ``epoch`` is another operator's roster: ``sleepers`` are then all that are in it."""
+    """What has changed since. A new ``epoch`` is another operator's roster: ``sleepers`` are then all that it has."""
 
     epoch: str
     version: int

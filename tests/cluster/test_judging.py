@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 from tenantry_operator.api.conditions import Reason
 from tenantry_operator.api.decode import decode_meta, decode_status
-from tenantry_operator.plan.assess import Assessment, State
+from tenantry_operator.plan.facts import Assessment, State
 from tenantry_operator.plan.status import report
 
 from tests.cluster.cluster import TENANTS, Cluster

@@ -32,8 +32,8 @@ from tenantry_operator.kube import errors
 from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.resources import DEPLOYMENTS, HTTP_ROUTES, SECRETS, Resource
 from tenantry_operator.plan import names, objects
-from tenantry_operator.plan.assess import Failure
 from tenantry_operator.plan.drift import Drift, put_back
+from tenantry_operator.plan.facts import Failure
 from tenantry_operator.plan.observed import (
     Child,
     LiveAny,

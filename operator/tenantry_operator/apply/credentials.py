@@ -17,7 +17,7 @@ from tenantry_operator.apply.secrets import HeldSecret
 from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.resources import SECRETS
 from tenantry_operator.plan import names, objects
-from tenantry_operator.plan.assess import Failure
+from tenantry_operator.plan.facts import Failure
 from tenantry_operator.plan.observed import LiveMeta, own_fields
 
 

@@ -26,7 +26,7 @@ from tenantry_operator.kube import errors
 from tenantry_operator.kube.client import Client, Nothing
 from tenantry_operator.kube.resources import SECRETS
 from tenantry_operator.plan import names, objects
-from tenantry_operator.plan.assess import Failure
+from tenantry_operator.plan.facts import Failure
 from tenantry_operator.plan.keys import IssuedKey, is_tampered, kept, noted, recalled, rotated, rotation_due
 from tenantry_operator.plan.observed import LiveObject
 

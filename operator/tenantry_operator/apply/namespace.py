@@ -10,8 +10,8 @@ from tenantry_operator.kube import errors
 from tenantry_operator.kube.client import Client, Nothing
 from tenantry_operator.kube.resources import DEPLOYMENTS, NAMESPACES, ROLE_BINDINGS
 from tenantry_operator.plan import names, objects
-from tenantry_operator.plan.assess import TERMINATING_POLL, Failure
 from tenantry_operator.plan.drift import put_back
+from tenantry_operator.plan.facts import TERMINATING_POLL, Failure
 from tenantry_operator.plan.observed import Child, LiveMeta, LiveObject, child, own_fields
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from tenantry_operator.api.conditions import Condition, ConditionStatus, Conditi
 from tenantry_operator.api.meta import namespace_of
 from tenantry_operator.api.resolve import ResolvedSpec
 from tenantry_operator.api.tenant import HISTORY_LENGTH, Applied, Outcome, Revision, TenantStatus
-from tenantry_operator.plan.assess import Assessment, Facts, State
 from tenantry_operator.plan.desired import Platform
 from tenantry_operator.plan.exposure import endpoint
+from tenantry_operator.plan.facts import Assessment, Facts, State
 
 _TRUE, _FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
 

@@ -11,7 +11,7 @@ from tenantry_service import roster as contract
 from tenantry_operator import metrics
 from tenantry_operator.kube.client import Client
 from tenantry_operator.live import Live
-from tenantry_operator.plan.assess import Assessment, Facts
+from tenantry_operator.plan.facts import Assessment, Facts
 from tenantry_operator.pods import Pods
 from tenantry_operator.scaling import covers as covering
 from tenantry_operator.scaling.covers import Covers

@@ -11,7 +11,7 @@ from tenantry_operator.api.allowance import BudgetWindow, OnExceeded
 from tenantry_operator.api.resolve import ResolvedSpec
 from tenantry_operator.api.tenant import Usage
 from tenantry_operator.api.units import parse_usd
-from tenantry_operator.plan.assess import Assessment, Facts, State
+from tenantry_operator.plan.facts import Assessment, Facts, State
 
 #: The least that ``idleAfter`` is taken for, seconds: falling asleep and waking up take some five.
 SHORTEST = 10.0

@@ -11,8 +11,9 @@ from tenantry_operator.api.tenant import Tenant, TenantStatus
 from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.apply.kinds import GROUP_KINDS
 from tenantry_operator.plan import names
-from tenantry_operator.plan.assess import Assessment, Facts, State, assess, resolved, set_fingerprint
+from tenantry_operator.plan.assess import assess, resolved, set_fingerprint
 from tenantry_operator.plan.desired import Platform, Wanted
+from tenantry_operator.plan.facts import Assessment, Facts, State
 from tenantry_operator.plan.keys import IssuedKey
 from tenantry_operator.plan.observed import Child, Ref, Workload
 from tenantry_operator.plan.status import applied, report

@@ -9,7 +9,7 @@ from tenantry_operator.apply.applyset import members, preparation
 from tenantry_operator.apply.kinds import GROUP_KINDS, MANAGED, STAGES, WATCHED, Stage
 from tenantry_operator.kube.resources import DEPLOYMENTS, NAMESPACES, NETWORK_POLICIES, RESOURCE_QUOTAS, SECRETS
 from tenantry_operator.plan import names, objects
-from tenantry_operator.plan.assess import Failure
+from tenantry_operator.plan.facts import Failure
 
 from tests.unit.operator.tenants import PLATFORM, SPACE, UID
 

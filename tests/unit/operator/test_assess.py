@@ -10,17 +10,8 @@ from tenantry_operator.api.decode import FieldError
 from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.apply.kinds import GROUP_KINDS
 from tenantry_operator.plan import names
-from tenantry_operator.plan.assess import (
-    FALLBACK,
-    Assessment,
-    Facts,
-    LimiterMode,
-    State,
-    assess,
-    missing_credentials,
-    pause,
-    retains,
-)
+from tenantry_operator.plan.assess import assess, missing_credentials, pause, retains
+from tenantry_operator.plan.facts import FALLBACK, Assessment, Facts, LimiterMode, State
 from tenantry_operator.plan.observed import Workload
 
 from tests.unit.operator.tenants import NOW, SPACE, WANTED, child, new_facts, settled, tenant, tier, workload

@@ -8,7 +8,7 @@ from tenantry_operator.api.conditions import Reason
 from tenantry_operator.api.traffic import Upstream
 from tenantry_operator.apply.credentials import Credentials, content_digest
 from tenantry_operator.kube.client import Client
-from tenantry_operator.plan.assess import Failure
+from tenantry_operator.plan.facts import Failure
 
 from tests.unit.operator.apiserver import Asked, refusal, serving
 

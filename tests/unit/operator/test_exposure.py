@@ -8,9 +8,10 @@ from tenantry_operator.api.tenant import Outcome
 from tenantry_operator.apply.kinds import GROUP_KINDS
 from tenantry_operator.live import Live, TenantRecord
 from tenantry_operator.look import Lookout
-from tenantry_operator.plan.assess import Assessment, Facts, State, assess, set_fingerprint
+from tenantry_operator.plan.assess import assess, set_fingerprint
 from tenantry_operator.plan.desired import Platform
 from tenantry_operator.plan.exposure import Exposure, Gateway, Reach, Way, endpoint, values
+from tenantry_operator.plan.facts import Assessment, Facts, State
 from tenantry_operator.plan.hostnames import Granted
 from tenantry_operator.plan.observed import (
     Child,

@@ -13,8 +13,9 @@ from tenantry_operator.api.tenant import TenantStatus
 from tenantry_operator.apply.kinds import GROUP_KINDS
 from tenantry_operator.live import Live, TenantRecord
 from tenantry_operator.look import Lookout
-from tenantry_operator.plan.assess import Facts, State, assess
+from tenantry_operator.plan.assess import assess
 from tenantry_operator.plan.desired import policy
+from tenantry_operator.plan.facts import Facts, State
 from tenantry_operator.plan.keys import (
     MAX_FORMER,
     NOTICE,

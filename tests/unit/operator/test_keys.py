@@ -18,7 +18,7 @@ from tenantry_operator.apply.secrets import held
 from tenantry_operator.kube import errors
 from tenantry_operator.kube.client import Client
 from tenantry_operator.plan import names
-from tenantry_operator.plan.assess import Failure
+from tenantry_operator.plan.facts import Failure
 from tenantry_operator.plan.keys import IssuedKey, noted
 
 from tests.unit.operator.apiserver import Asked, refusal, serving

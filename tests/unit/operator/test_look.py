@@ -8,8 +8,8 @@ from tenantry_operator.api.tenant import Tenant, TenantStatus
 from tenantry_operator.live import Live, TenantRecord
 from tenantry_operator.look import Lookout
 from tenantry_operator.plan import status as plan_status
-from tenantry_operator.plan.assess import Facts
 from tenantry_operator.plan.desired import Wanted
+from tenantry_operator.plan.facts import Facts
 from tenantry_operator.plan.revisions import Image, TierRevision
 from tenantry_operator.plan.waves import Decision, Phase
 from tenantry_operator.queue import Turn

@@ -2,7 +2,7 @@
 
 from tenantry_operator.live import Live
 from tenantry_operator.modes import Modes
-from tenantry_operator.plan.assess import LimiterMode
+from tenantry_operator.plan.facts import LimiterMode
 from tenantry_operator.pods import Pod, Pods
 from tenantry_operator.scaling.inflight import InFlight
 

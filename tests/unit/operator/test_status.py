@@ -7,7 +7,8 @@ from msgspec.structs import replace
 from tenantry_operator.api.conditions import Condition, ConditionStatus, Reason
 from tenantry_operator.api.tenant import HISTORY_LENGTH, PENDING, Outcome, TenantStatus
 from tenantry_operator.apply.kinds import GROUP_KINDS
-from tenantry_operator.plan.assess import Assessment, Facts, Failure, State, assess, failed
+from tenantry_operator.plan.assess import assess, failed
+from tenantry_operator.plan.facts import Assessment, Facts, Failure, State
 from tenantry_operator.plan.status import applied, first_ready, report, turned, verdicts
 
 from tests.unit.operator.tenants import NOW, PLATFORM, new_facts, settled, tenant, told, workload

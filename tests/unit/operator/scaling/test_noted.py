@@ -8,7 +8,8 @@ from tenantry_operator.api.decode import FieldError
 from tenantry_operator.api.resolve import ResolvedSpec
 from tenantry_operator.api.tenant import TenantStatus, Usage
 from tenantry_operator.plan import desired
-from tenantry_operator.plan.assess import Assessment, Facts, State, resolved
+from tenantry_operator.plan.assess import resolved
+from tenantry_operator.plan.facts import Assessment, Facts, State
 from tenantry_operator.scaling.noted import SHORTEST, noted
 
 from tests.unit.operator.tenants import DIGEST, KEY, NOW, PLATFORM, new_facts, tenant, tier
