@@ -15,7 +15,7 @@ UV_VERSION := 0.13.8
 
 .PHONY: help demo demo-down test test-unit test-component test-cluster proofs test-e2e check format lock crds reference \
         cluster-up cluster-down cluster-status images compiled render-helper tools bench bench-proxy bench-render \
-        bench-operator bench-scale soak soak-proxy soak-ledger clean
+        bench-limits bench-operator bench-scale soak soak-proxy soak-ledger clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,10 +85,13 @@ render-helper: ## Build the chart renderer for this machine
 tools: ## Build kind, helm, kubectl and kwok, and print where they are
 	@$(LOCALCLUSTER) tools
 
-bench: bench-proxy bench-render bench-operator bench-scale ## Every benchmark; each ends with one line of JSON
+bench: bench-proxy bench-limits bench-render bench-operator bench-scale ## Every benchmark; each ends with one line of JSON
 
 bench-proxy: $(VENV)/ready ## The service against a direct connection
 	@$(RUN)/python -m tests.bench.proxy
+
+bench-limits: $(VENV)/ready ## Limits in Redis against limits in memory, and whether they leak (BENCH_ARGS=--help)
+	@$(RUN)/python -m tests.bench.limits $(BENCH_ARGS)
 
 bench-render: $(VENV)/ready render-helper ## Rendering a tenant's chart
 	@$(RUN)/python -m tests.bench.render

@@ -294,7 +294,14 @@ class Late:
     __slots__ = ()
 
 
+class Done:
+    """A settlement was carried out."""
+
+    __slots__ = ()
+
+
 LATE_ANSWER = Late()
+DONE = Done()
 
 
 class Granted(NamedTuple):

@@ -29,8 +29,8 @@ class Asker:
         self.lost = lost
 
 
-class Connection(asyncio.Protocol):
-    """See the module. Belongs to the loop's thread."""
+class Connection:
+    """See the module. An :class:`asyncio.Protocol` by its shape; belongs to the loop's thread."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport
@@ -86,6 +86,16 @@ class Connection(asyncio.Protocol):
         except hiredis.ProtocolError as error:
             self.drop(f"Redis does not speak its protocol: {error}")
         self._tell_idle()
+
+    def eof_received(self) -> bool:
+        """Redis closes: so do we."""
+        return False
+
+    def pause_writing(self) -> None:
+        """What waits to be written is bounded by the time that we wait for answers."""
+
+    def resume_writing(self) -> None:
+        """See there."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Closed, by whomever."""

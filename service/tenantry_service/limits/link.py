@@ -12,9 +12,9 @@ import logging
 import os
 import random
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import hiredis
 
@@ -33,6 +33,9 @@ MOST_BACKOFF_SECONDS = 2.0
 POLL_SECONDS = 0.25
 #: A second look at what seems overdue: perhaps it was we who did not run.
 _SECOND_LOOK_SECONDS = 0.05
+
+#: By its shape, if not by its bases.
+_PROTOCOL = cast("Callable[[], asyncio.Protocol]", Connection)
 
 log = logging.getLogger(__name__)
 
@@ -181,10 +184,10 @@ async def _dial(where: Address) -> Connection:
         tls = ssl.create_default_context(cafile=where.ca_file or None) if where.tls else None
         async with asyncio.timeout(CONNECT_SECONDS):
             # The name is looked up each time: after a fail-over it points elsewhere.
-            _, connection = await loop.create_connection(Connection, where.host, where.port, ssl=tls)
+            _, connection = await loop.create_connection(_PROTOCOL, where.host, where.port, ssl=tls)
     except (OSError, TimeoutError) as error:
         raise LinkError(f"Redis at {where.host}:{where.port} cannot be reached ({error})") from error
-    return connection
+    return cast("Connection", connection)
 
 
 async def _prove(connection: Connection, where: Address) -> int:

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tenantry_service.limits import calls, redis
+from tenantry_service.limits import calls, signs
 from tenantry_service.limits.buckets import Refusal, Reservation
 from tenantry_service.limits.limiter import Decision, Mode
 from tenantry_service.limits.redis import RedisLimiter
@@ -65,7 +65,7 @@ async def test_the_slots_of_a_dead_process_are_free_after_one_lease(
     address: Path, admin: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calls, "LEASE_MS", 600)
-    monkeypatch.setattr(redis, "RENEW_SECONDS", 0.1)
+    monkeypatch.setattr(signs, "RENEW_SECONDS", 0.1)
     one_slot = policy(limits=Limits(concurrent_requests=1))
     async with running(dead := RedisLimiter(address)):
         held = await Asking(dead).granted(one_slot)

@@ -1,0 +1,1 @@
+"""What shared limits cost, and that they never let through too much."""
