@@ -49,6 +49,7 @@ MODULES = (
     "proxy/incoming",
     "proxy/kept",
     "proxy/known_head",
+    "proxy/learned",
     "proxy/messages",
     "proxy/output",
     "proxy/patience",

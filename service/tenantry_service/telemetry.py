@@ -19,6 +19,9 @@ FIRST_BYTE_BOUNDS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5,
 #: Bounds in seconds of our own share: from 20 microseconds, where a healthy process is, to where it hurts.
 OVERHEAD_BOUNDS = (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
+#: Bounds of tokens used over tokens reserved: above 1 they became debt, far below they kept others out meanwhile.
+ESTIMATE_BOUNDS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0, 8.0)
+
 LABELS = ("gen_ai_operation_name", "gen_ai_request_model")
 
 
@@ -82,6 +85,7 @@ class Telemetry(Collector):
     def __init__(self) -> None:
         self._series: dict[tuple[str, str], Series] = {}
         self.overhead = Histogram(OVERHEAD_BOUNDS)
+        self.estimates = Histogram(ESTIMATE_BOUNDS)
         self.in_flight = 0
         self.connections = 0
         self.estimated_events = 0
@@ -149,6 +153,11 @@ class Telemetry(Collector):
         )
         overhead.add_metric([], self.overhead.cumulative(), self.overhead.total)
         yield overhead
+        estimates = HistogramMetricFamily(
+            "tenantry_estimate_ratio", "Tokens that a request used, over those that were reserved for it.", labels=()
+        )
+        estimates.add_metric([], self.estimates.cumulative(), self.estimates.total)
+        yield estimates
         info = GaugeMetricFamily(
             "tenantry_policy_info", "The policy being served.", labels=("tenant", "revision", "generation")
         )

@@ -209,6 +209,9 @@ class Asked:
         target = view.find(name) if name else view.no_model
         if isinstance(target, ApiError):
             return target
+        undeclared = inspection.undeclared(plan, ask, policy.limits, forced)
+        if undeclared is not None:
+            return undeclared
         outgoing = inspection.upstream_body(plan, ask, body, target.served, forced)
         if isinstance(outgoing, ApiError):
             return outgoing

@@ -13,6 +13,7 @@ from tenantry_service import errors, pricing
 from tenantry_service.errors import ApiError
 from tenantry_service.limits.buckets import Demand
 from tenantry_service.policy import Limits
+from tenantry_service.proxy.learned import Learned
 from tenantry_service.proxy.shapes import Chat
 from tenantry_service.proxy.snapshot import Target
 
@@ -74,12 +75,14 @@ def whole(value: float | None) -> int | None:
 class Estimate:
     """What is reserved, and what a request without an answer counts as."""
 
-    __slots__ = ("demand", "input_tokens", "output_tokens")
+    __slots__ = ("demand", "input_tokens", "learned", "output_tokens")
 
-    def __init__(self, demand: Demand, input_tokens: int, output_tokens: int) -> None:
+    def __init__(self, demand: Demand, input_tokens: int, output_tokens: int, learned: Learned | None = None) -> None:
         self.demand = demand
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
+        #: To be told how long the answer was: there is one, of a length that nobody declared.
+        self.learned = learned
 
 
 def estimate(chat: Chat, body: bytes, target: Target, limits: Limits) -> Estimate:
@@ -95,7 +98,8 @@ def estimate(chat: Chat, body: bytes, target: Target, limits: Limits) -> Estimat
     likely, most = output(whole(declared), target, limits)
     input_tokens, output_tokens = -(-text // 3) + media, likely * answers
     dearest = pricing.worst_case(len(body) + MOST_MEDIA_TOKENS * parts, most * answers, target.price)
-    return Estimate(Demand(input_tokens + output_tokens, dearest), input_tokens, output_tokens)
+    learned = target.learned if declared is None and answers == 1 else None
+    return Estimate(Demand(input_tokens + output_tokens, dearest), input_tokens, output_tokens, learned)
 
 
 def weigh(body: bytes) -> tuple[int, int, int]:
@@ -121,7 +125,8 @@ def output(declared: int | None, target: Target, limits: Limits) -> tuple[int, i
         return most, most
     # A quarter of a small limit: a request that declares nothing must still fit into it.
     share = (limits.tokens_per_minute or UNDECLARED_OUTPUT_TOKENS * 4) // 4
-    return min(most, UNDECLARED_OUTPUT_TOKENS, share), most
+    learned = target.learned.most or UNDECLARED_OUTPUT_TOKENS
+    return min(most, UNDECLARED_OUTPUT_TOKENS, share, learned), most
 
 
 def upstream_body(chat: Chat, body: bytes, target: Target) -> bytes | ApiError:

@@ -210,6 +210,11 @@ class Engine:
         )
         if self.ledger is not None:
             self.ledger.append(event)
+        estimate = exchange.asked.estimate
+        if settle.exact and estimate is not None and estimate.demand.tokens:
+            self.telemetry.estimates.observe((usage.input + usage.output) / estimate.demand.tokens)
+            if estimate.learned is not None:
+                estimate.learned.observe(usage.output)
 
     def ended(
         self,

@@ -83,6 +83,18 @@ def estimate(plan: Plan, ask: Ask, body: bytes, target: Target, limits: Limits, 
     return Estimate(Demand(input_tokens + output_tokens, dearest), input_tokens, output_tokens)
 
 
+def undeclared(plan: Plan, ask: Ask, limits: Limits, forced: int | None) -> ApiError | None:
+    """Why a request that does not say how much it generates at most goes nowhere; None if it may."""
+    caps = RULES[plan].caps
+    if not limits.require_declared_max_tokens or not caps or forced is not None or _declared(caps, ask) is not None:
+        return None
+    return errors.malformed(
+        f"This endpoint wants to know how much a request generates at most: set '{caps[0]}'.",
+        param=caps[0],
+        code="max_tokens_required",
+    )
+
+
 def _output(
     plan: Plan, ask: Ask, body: bytes, target: Target, limits: Limits, forced: int | None
 ) -> tuple[int, int, int]:

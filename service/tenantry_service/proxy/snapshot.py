@@ -11,6 +11,7 @@ from tenantry_service import errors, pricing
 from tenantry_service.errors import ApiError
 from tenantry_service.policy import CredentialHeader, Key, Policy, PolicyError, UnknownModel, UnknownRoute, Upstream
 from tenantry_service.pricing import Price
+from tenantry_service.proxy.learned import Learned
 
 #: The metric label of models that nobody configured.
 OTHER_MODEL = "other"
@@ -44,7 +45,7 @@ class Endpoint:
 class Target:
     """What a caller's model name means for its tenant."""
 
-    __slots__ = ("endpoint", "label", "others", "price", "requested", "served")
+    __slots__ = ("endpoint", "label", "learned", "others", "price", "requested", "served")
 
     def __init__(
         self,
@@ -55,6 +56,7 @@ class Target:
         label: str,
         others: tuple[Endpoint, ...] = (),
     ) -> None:
+        self.learned = Learned()
         self.requested = requested
         self.served = served
         self.endpoint = endpoint
@@ -117,7 +119,11 @@ class TenantView:
         self._labels = pricing.PRICED_MODELS.union(named, policy.models.aliases, policy.prices)
         self._targets: dict[str, Target | ApiError] = {}
         #: Nothing has to be put into or taken out of a request but what every tenant's needs.
-        self.plain = policy.models.default is None and policy.models.max_output_tokens is None
+        self.plain = (
+            policy.models.default is None
+            and policy.models.max_output_tokens is None
+            and not policy.limits.require_declared_max_tokens
+        )
         #: Some answers are kept.
         self.keeps = policy.cache is not None or policy.idempotency is not None
         #: Requests that name no model are nobody's to refuse.
