@@ -25,6 +25,8 @@ MOST_WAITED_FOR = SCALE
 DEEPEST = -(2**52)
 MOST_TOKENS = 10**10 + 1
 MOST_MONEY = 2**53 - 1
+#: Tokens taken where there was no limit to take them from: nothing is asked for and nothing given back.
+NOT_LIMITED = -1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -102,9 +104,9 @@ class Refusal:
 
 
 class Reservation:
-    """Admitted: what was taken, to be settled exactly once. The tokens taken are 0 where there was no token limit.
-    ``key_name`` is empty if the key has no limits of its own. ``day`` and ``month`` are the budget windows it was taken
-    from (Unix seconds). ``local``: the shared store knows nothing of it."""
+    """Admitted: what was taken, to be settled exactly once. The tokens taken are ``NOT_LIMITED`` where there was no
+    limit of tokens. ``key_name`` is empty if the key has no limits of its own. ``day`` and ``month`` are the budget
+    windows it was taken from (Unix seconds). ``local``: the shared store knows nothing of it."""
 
     __slots__ = ("day", "demand", "id", "key_name", "key_tokens_taken", "local", "month", "standing", "tokens_taken")
 
@@ -117,7 +119,7 @@ class Reservation:
         month: int,
         standing: Standing,
         key_name: str = "",
-        key_tokens_taken: int = 0,
+        key_tokens_taken: int = NOT_LIMITED,
         local: bool = False,
     ) -> None:
         self.id = id
@@ -239,12 +241,12 @@ def reserve(
     return Reservation(
         reservation_id,
         demand,
-        demand.tokens if tenant.bounds.tokens else 0,
+        demand.tokens if tenant.bounds.tokens else NOT_LIMITED,
         tenant.day,
         tenant.month,
         standing(tenant, key),
         "" if key is None else key_name,
-        demand.tokens if key is not None and key.bounds.tokens else 0,
+        demand.tokens if key is not None and key.bounds.tokens else NOT_LIMITED,
     )
 
 
@@ -328,7 +330,7 @@ def _settle(state: State, reservation: Reservation, taken: int, tokens: int, nan
     state.in_flight = max(0, state.in_flight - 1)
     limit = state.bounds.tokens
     extra_tokens = min(tokens, MOST_TOKENS) - taken
-    if limit and taken and (extra_tokens > 0 or exact):
+    if limit and taken != NOT_LIMITED and (extra_tokens > 0 or exact):
         state.tokens = max(DEEPEST, min(limit * SCALE, state.tokens - extra_tokens * SCALE))
     extra_money = min(nano_usd, MOST_MONEY) - reservation.demand.nano_usd
     if reservation.day == state.day:

@@ -359,12 +359,12 @@ def _granted(said: list[int], reservation_id: str, key_name: str, demand: Demand
     reservation = Reservation(
         reservation_id,
         demand,
-        demand.tokens if tenant.bounds.tokens else 0,
+        demand.tokens if tenant.bounds.tokens else buckets.NOT_LIMITED,
         said[0],
         said[1],
         buckets.standing(tenant, key),
         key_name,
-        demand.tokens if key is not None and key.bounds.tokens else 0,
+        demand.tokens if key is not None and key.bounds.tokens else buckets.NOT_LIMITED,
     )
     return Granted(reservation, said[6], said[7])
 

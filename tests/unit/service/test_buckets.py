@@ -110,7 +110,7 @@ class Machine(RuleBasedStateMachine):
         spent = min(spent, reservation.demand.nano_usd)
         settle(self.state, reservation, used, spent, exact=exact)
         difference = used - reservation.tokens_taken
-        if reservation.tokens_taken:
+        if reservation.tokens_taken != buckets.NOT_LIMITED:
             self.tokens_used += difference if exact else max(0, difference)
         self.spend(reservation, spent - reservation.demand.nano_usd)
 
@@ -361,3 +361,10 @@ def test_a_clock_that_was_wrong_by_hours_does_not_stop_the_refill_for_hours() ->
     assert state.requests == 0
     advance(state, limits, yesterday + 1000)
     assert buckets.standing(state, None).requests_left == 1
+
+
+def test_a_request_that_reserved_no_tokens_owes_what_it_used_nevertheless() -> None:
+    limits = Limits(tokens_per_minute=60)
+    state = fresh(limits)
+    settle(state, take(state, limits, Demand(0)), 40, 0, exact=False)
+    assert buckets.standing(state, None).tokens_left == 20

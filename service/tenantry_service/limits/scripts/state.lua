@@ -13,6 +13,8 @@ local MOST_MONEY = 9007199254740991
 -- A newer policy reaches all replicas within seconds. An older one that is alone for a minute is no straggler: the
 -- tenant was made anew, and counts its generations from the beginning.
 local STRAGGLERS_MS = 60000
+-- Tokens taken where there was no limit to take them from.
+local NOT_LIMITED = -1
 local floor, min, max = math.floor, math.min, math.max
 
 local function load_state(key)
@@ -92,7 +94,7 @@ end
 -- Replace what was reserved by what was used; see buckets.settle.
 local function correct(s, taken, reserved_money, day, month, tokens, money, exact)
   local extra = tokens - taken
-  if s[TOKENS_LIMIT] > 0 and taken > 0 and (extra > 0 or exact) then
+  if s[TOKENS_LIMIT] > 0 and taken ~= NOT_LIMITED and (extra > 0 or exact) then
     s[TOKENS] = max(DEEPEST, min(s[TOKENS_LIMIT] * SCALE, s[TOKENS] - extra * SCALE))
   end
   local extra_money = money - reserved_money

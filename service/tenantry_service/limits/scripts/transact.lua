@@ -79,15 +79,15 @@ local function reserve(op)
     return refused
   end
   take(tenant, tokens, money)
-  local taken = tenant[TOKENS_LIMIT] > 0 and tokens or 0
+  local taken = tenant[TOKENS_LIMIT] > 0 and tokens or NOT_LIMITED
   local granted = { 1, tenant[DAY], tenant[MONTH], tenant[REQUESTS_LIMIT], tenant[REQUESTS], tenant[TOKENS_LIMIT],
     tenant[TOKENS], tenant[DAY_SPENT], tenant[MONTH_SPENT] }
-  local record = { 1, '', tokens, money, taken, 0, tenant[DAY], tenant[MONTH], op[6] }
+  local record = { 1, '', tokens, money, taken, NOT_LIMITED, tenant[DAY], tenant[MONTH], op[6] }
   if key then
     take(key, tokens, money)
     granted[10], granted[11] = key[REQUESTS_LIMIT], key[REQUESTS]
     granted[12], granted[13] = key[TOKENS_LIMIT], key[TOKENS]
-    record[2], record[6] = scopes[scope][1], key[TOKENS_LIMIT] > 0 and tokens or 0
+    record[2], record[6] = scopes[scope][1], key[TOKENS_LIMIT] > 0 and tokens or NOT_LIMITED
     redis.call('ZADD', key_leases, now + lease, id)
   end
   redis.call('HSET', KEYS[3], id, cmsgpack.pack(record))
