@@ -26,6 +26,7 @@ COMMANDS = {
     ),
     "new-endpoint": ("tenantry.new_endpoint:main", "make a key and a policy for an endpoint without the operator"),
     "cost": ("tenantry_cost.main:main", "what so many tenants cost a month on five AWS services, line by line"),
+    "showback": ("tenantry_meter.main:main", "record what tenants cost, hour by hour; OpenCost's API and FOCUS rows"),
     "advise": ("tenantry_advise.main:main", "four questions about what is to run, and where it should"),
 }
 

@@ -70,8 +70,12 @@ class Window(NamedTuple):
         return int((self.end - self.start).total_seconds())
 
 
-def allocations(statement: Statement, uses: Iterable[Use], window: Window) -> list[dict[str, dict[str, object]]]:
+def allocations(
+    statement: Statement, uses: Iterable[Use], window: Window, *, minutes: float | None = None
+) -> list[dict[str, dict[str, object]]]:
     """What ``GET /allocation/compute?aggregate=label:tenant`` answers as ``data``: one set for the whole window.
+
+    ``minutes``: how much of the window was seen, if not all of it.
 
     https://github.com/opencost/opencost/blob/develop/core/pkg/opencost/allocation_json.go
     Costs are numbers there, not strings; nano-dollars survive that up to some four million dollars.
@@ -81,25 +85,26 @@ def allocations(statement: Statement, uses: Iterable[Use], window: Window) -> li
     for use in uses:
         cpu[use.tenant] = cpu.get(use.tenant, 0) + use.cpu_milli_seconds
         memory[use.tenant] = memory.get(use.tenant, 0) + use.memory_byte_seconds
+    seen = window.seconds / 60 if minutes is None else minutes
     found = {
-        line.tenant: _allocation(line.tenant, window, cpu.get(line.tenant, 0), memory.get(line.tenant, 0), line)
+        line.tenant: _allocation(line.tenant, window, seen, cpu.get(line.tenant, 0), memory.get(line.tenant, 0), line)
         for line in statement.lines
     }
     for name, amount in ((IDLE, statement.idle), (OVERHEAD, statement.overhead)):
         if amount:
-            found[name] = _allocation(name, window, 0, 0, Line(name, 0, 0, 0, amount, 0))
+            found[name] = _allocation(name, window, seen, 0, 0, Line(name, 0, 0, 0, amount, 0))
     return [found]
 
 
-def _allocation(name: str, window: Window, cpu: int, memory: int, line: Line) -> dict[str, object]:
-    seconds = max(1, window.seconds)
+def _allocation(name: str, window: Window, minutes: float, cpu: int, memory: int, line: Line) -> dict[str, object]:
+    seconds = max(1.0, minutes * 60)
     return {
         "name": name,
         "properties": {"labels": {"tenantry_dev_tenant": name}} if not name.startswith("__") else {},
         "window": {"start": _stamp(window.start), "end": _stamp(window.end)},
         "start": _stamp(window.start),
         "end": _stamp(window.end),
-        "minutes": window.seconds / 60,
+        "minutes": minutes,
         "cpuCores": cpu / 1000 / seconds,
         "cpuCoreHours": cpu / 1000 / 3600,
         "cpuCost": line.cpu / NANO,

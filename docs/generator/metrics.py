@@ -10,6 +10,7 @@ from tenantry_operator import metrics as operator_metrics
 from tenantry_operator.live import Live
 from tenantry_operator.tenant_metrics import TenantMetrics
 from tenantry_service.telemetry import Telemetry
+from tenantry_service.writer.figures import Figures
 
 from generator.markdown import page, table
 
@@ -29,6 +30,11 @@ class Known(NamedTuple):
 def service() -> list[Known]:
     """Those of a tenant's pod."""
     return _of(Telemetry().registry.collect())
+
+
+def ledger() -> list[Known]:
+    """Those of the ledger's writer."""
+    return _of(Figures().registry.collect())
 
 
 def operator() -> list[Known]:
@@ -51,7 +57,11 @@ def exposed(known: Known) -> Iterator[str]:
 def text() -> str:
     """The page."""
     parts = []
-    for title, found in (("A tenant's pods, port 8000", service()), ("The operator, port 8081", operator())):
+    for title, found in (
+        ("A tenant's pods, port 8000", service()),
+        ("The operator, port 8081", operator()),
+        ("The ledger's writer, port 8081", ledger()),
+    ):
         rows = [
             (
                 f"`{known.name}{'_total' if known.kind == 'counter' else ''}`",

@@ -56,6 +56,7 @@ TENANTRY = Image(
         "cli/tenantry_cost",
         "cli/tenantry_advise",
         "cli/tenantry_kubectl",
+        "cli/tenantry_meter",
         "cli/tenantry_showback",
         "charts/tenant",
     ),

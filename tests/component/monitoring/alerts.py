@@ -88,6 +88,50 @@ CASES: dict[str, Case] = {
         summary="tenant-acme/api-1 cannot write usage events; they are kept and tried again.",
         quiet={f"tenantry_ledger_write_failures_total{{{POD}}}": "3x60"},
     ),
+    "TenantryLedgerStoreDown": Case(
+        firing={'tenantry_ledger_store_up{pod="a",store="postgres"}': "0x60"},
+        labels={"store": "postgres", "severity": "critical"},
+        summary="The ledger's writer cannot work with postgres; usage waits in Redis.",
+        quiet={
+            'tenantry_ledger_store_up{pod="a",store="postgres"}': "0x1 1x60",
+            'tenantry_ledger_store_up{pod="a",store="redis"}': "1x60",
+        },
+    ),
+    "TenantryLedgerLag": Case(
+        firing={"tenantry_ledger_oldest_event_seconds": "360x60"},
+        labels={"severity": "warning"},
+        summary="The oldest usage event has been waiting for PostgreSQL for 6m 0s.",
+        quiet={"tenantry_ledger_oldest_event_seconds": "10x60"},
+    ),
+    "TenantryLedgerNobodyWrites": Case(
+        firing={'tenantry_ledger_writing{pod="a"}': "0x60", 'tenantry_ledger_writing{pod="b"}': "0x60"},
+        labels={"severity": "critical"},
+        summary="No ledger writer is at work; usage waits in Redis.",
+        quiet={'tenantry_ledger_writing{pod="a"}': "0x60", 'tenantry_ledger_writing{pod="b"}': "1x60"},
+    ),
+    "TenantryLedgerSetAside": Case(
+        firing={'tenantry_ledger_events_total{outcome="set_aside"}': "0x10 6x50"},
+        labels={"severity": "critical"},
+        summary="6 usage events cannot be read and were set aside; they are not billed.",
+        quiet={
+            'tenantry_ledger_events_total{outcome="set_aside"}': "6x60",
+            'tenantry_ledger_events_total{outcome="new"}': "0+100x60",
+        },
+        minutes=60,
+    ),
+    "TenantryLedgerUnequal": Case(
+        firing={"tenantry_ledger_unequal_partitions": "1x120"},
+        labels={"severity": "warning"},
+        summary="1 months of the ledger and their daily sums differ; they are kept.",
+        quiet={"tenantry_ledger_unequal_partitions": "0x120"},
+        minutes=90,
+    ),
+    "TenantryRedisDown": Case(
+        firing={"tenantry_redis_up": "0x60"},
+        labels={"severity": "critical"},
+        summary="Redis does not answer the operator or does not obey it; new tenants get no shared counters.",
+        quiet={"tenantry_redis_up": "1x60"},
+    ),
     "TenantryBudgetNear": Case(
         firing={
             'tenantry_budget_spent_usd{tenant="acme"}': "85x60",
