@@ -13,9 +13,9 @@ from pathlib import Path
 from tenantry_cost import book
 from tenantry_cost.book import PriceError
 from tenantry_kubectl.api import Api
-from tenantry_kubectl.cost import SECONDS, Problem, price, taken
+from tenantry_kubectl.cost import SECONDS, price, taken
 from tenantry_kubectl.seen import Nodes
-from tenantry_kubectl.session import Session
+from tenantry_kubectl.session import Problem, Session
 from tenantry_operator.api.units import parse_usd
 from tenantry_operator.kube import config, errors
 

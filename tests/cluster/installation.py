@@ -45,8 +45,8 @@ def install(cluster: Cluster, directory: Path) -> Installation:
     everything = {"apiVersion": "v1", "kind": "List", "items": items}
     done = kubectl("apply", "--server-side", "--force-conflicts", "--filename", "-", manifest=everything)
     assert done.returncode == 0, done.stderr
-    operator = _kubeconfig(cluster, "tenantry-operator", directory)
-    installed = Installation(cluster, operator, _kubeconfig(cluster, "tenantry-apply-crds", directory))
+    operator = kubeconfig_for(cluster, "tenantry-operator", directory)
+    installed = Installation(cluster, operator, kubeconfig_for(cluster, "tenantry-apply-crds", directory))
     installed.apply_crds()
     eventually("the CRDs are served", lambda: cluster.find(TENANTS) and cluster.find(TIERS))
     probe = ["create", "namespace", "probe", f"--as=system:serviceaccount:{SYSTEM}:tenantry-operator"]
@@ -57,7 +57,7 @@ def install(cluster: Cluster, directory: Path) -> Installation:
     return installed
 
 
-def _kubeconfig(cluster: Cluster, account: str, directory: Path) -> Path:
+def kubeconfig_for(cluster: Cluster, account: str, directory: Path) -> Path:
     """A kubeconfig with a token of this ServiceAccount, as the kubelet asks for one (TokenRequest)."""
     path = f"/api/v1/namespaces/{SYSTEM}/serviceaccounts/{account}/token"
     wanted = {

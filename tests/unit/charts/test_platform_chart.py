@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from localcluster import demo
+from tenantry_meter import main as showback
 from tenantry_operator.api.decode import decode_tenant, decode_tier
 from tenantry_operator.api.resolve import resolve
 from tenantry_operator.main import parser
@@ -15,6 +16,7 @@ from tests.unit.charts.conftest import CHARTS, Object, RenderPlatform, RenderTen
 from tests.unit.charts.objects import at, find, kinds, pod_specs, violations_of_restricted
 
 EVERYTHING = (
+    "showback.enabled=true",
     "dev.datastores.enabled=true",
     "redis.secret=dev-redis",
     "database.secret=dev-postgres",
@@ -150,6 +152,22 @@ def test_upstreams_of_the_platform_are_those_of_every_tier_without_its_own(platf
 def test_tiers_can_be_left_to_somebody_else(platform: RenderPlatform) -> None:
     assert "TenantTier" not in kinds(platform("tiers.create=false"))
     assert len([each for each in platform("tiers.specs.trial=null") if each["kind"] == "TenantTier"]) == 2
+
+
+def test_show_back_is_for_those_who_ask_for_it_and_keeps_its_hours(platform: RenderPlatform) -> None:
+    assert not [each for each in platform() if at(each, "metadata.name") == "tenantry-showback"]
+    objects = platform("showback.enabled=true")
+    command, *arguments = at(dict(pod_specs(objects))["tenantry-showback"], "containers.0.args")
+    options = showback.parser().parse_args(arguments)
+    assert (command, options.region, options.keep_days) == ("showback", "us-east-1", 400)
+    (mount,) = [
+        mount["mountPath"]
+        for mount in at(dict(pod_specs(objects))["tenantry-showback"], "containers.0.volumeMounts")
+        if mount["name"] == "hours"
+    ]
+    assert options.data.parent == Path(mount)
+    assert find(objects, "PersistentVolumeClaim", "tenantry-showback")
+    assert not {"PersistentVolumeClaim"} & kinds(platform("showback.enabled=true", "showback.volume.size="))
 
 
 def test_hooks_can_be_left_out(platform: RenderPlatform) -> None:

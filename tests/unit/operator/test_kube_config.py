@@ -146,3 +146,43 @@ def test_certificates_that_are_none_are_a_configuration_error(tmp_path: Path) ->
     access = config.load(kubeconfig(tmp_path, user))
     with pytest.raises(ConfigError, match=r"api\.example"):
         access.tls()
+
+
+def named(directory: Path, name: str, server: str, *, current: str = "") -> Path:
+    """A kubeconfig with one context of this name, and certificates beside it."""
+    directory.mkdir()
+    (directory / "ca.crt").write_text(f"CA of {name}")
+    path = directory / "config"
+    document = {
+        "current-context": current,
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "clusters": [{"name": name, "cluster": {"server": server, "certificate-authority": "ca.crt"}}],
+        "users": [{"name": name, "user": {"token": f"token of {name}"}}],
+    }
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+async def test_several_files_are_one_and_paths_in_each_are_relative_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = named(tmp_path / "work", "work", "https://work.example", current="work")
+    home = named(tmp_path / "home", "home", "https://home.example", current="home")
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path / 'missing'}:{work}:{home}")
+    assert config.load(None).server == "https://work.example", "the first that has a current context says which"
+    other = config.load(None, context="home")
+    assert (other.server, other.ca, await other.tokens.token()) == (
+        "https://home.example",
+        b"CA of home",
+        "token of home",
+    )
+    with pytest.raises(ConfigError, match="there is no context 'moon'"):
+        config.load(None, context="moon")
+
+
+async def test_a_plugin_is_told_which_version_to_speak(tmp_path: Path) -> None:
+    script = f"printf '%s' \"$KUBERNETES_EXEC_INFO\" > {tmp_path}/told; echo '{credential(token='t')}'"
+    wanted = {"command": plugin(tmp_path, script), "apiVersion": "client.authentication.k8s.io/v1beta1"}
+    assert await config.load(kubeconfig(tmp_path, {"exec": wanted})).tokens.token() == "t"
+    told = json.loads((tmp_path / "told").read_text())
+    assert (told["apiVersion"], told["spec"]) == ("client.authentication.k8s.io/v1beta1", {"interactive": False})
