@@ -6,56 +6,14 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from tenantry_usage.focus import COLUMNS
+
 from tenantry_showback.statement import GIB, Line, Statement, Use
 
 NANO = 10**9
 
 #: Names that OpenCost gives to what belongs to nobody.
 IDLE, OVERHEAD = "__idle__", "__overhead__"
-
-#: Columns of FOCUS 1.2 that every row must have, in the order of the specification, and those of usage and tags.
-#: https://focus.finops.org/focus-specification/v1-2/
-FOCUS_COLUMNS = (
-    "BilledCost",
-    "BillingAccountId",
-    "BillingAccountName",
-    "BillingAccountType",
-    "BillingCurrency",
-    "BillingPeriodEnd",
-    "BillingPeriodStart",
-    "ChargeCategory",
-    "ChargeClass",
-    "ChargeDescription",
-    "ChargeFrequency",
-    "ChargePeriodEnd",
-    "ChargePeriodStart",
-    "ConsumedQuantity",
-    "ConsumedUnit",
-    "ContractedCost",
-    "ContractedUnitPrice",
-    "EffectiveCost",
-    "InvoiceIssuerName",
-    "ListCost",
-    "ListUnitPrice",
-    "PricingCategory",
-    "PricingCurrency",
-    "PricingQuantity",
-    "PricingUnit",
-    "ProviderName",
-    "PublisherName",
-    "RegionId",
-    "RegionName",
-    "ResourceId",
-    "ResourceName",
-    "ServiceCategory",
-    "ServiceName",
-    "ServiceSubcategory",
-    "SkuId",
-    "SubAccountId",
-    "SubAccountName",
-    "SubAccountType",
-    "Tags",
-)
 
 
 class Window(NamedTuple):
@@ -125,7 +83,7 @@ def _allocation(name: str, window: Window, minutes: float, cpu: int, memory: int
 def focus(statement: Statement, window: Window, *, account: str, region: str = "") -> str:
     """The statement as FOCUS 1.2 in CSV: a row for each part of each tenant's cost, and for what was kept."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, FOCUS_COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
     parts = (
         ("cpu", "Compute", "CPU of the tenant's pods"),
@@ -156,9 +114,9 @@ def _row(
         else {"SubAccountId": tenant, "SubAccountName": tenant, "SubAccountType": "Tenant"}
     )
     return {
-        **dict.fromkeys(FOCUS_COLUMNS, ""),
+        **dict.fromkeys(COLUMNS, ""),
         **dict.fromkeys(("BilledCost", "ContractedCost", "EffectiveCost", "ListCost"), cost),
-        **dict.fromkeys(("ContractedUnitPrice", "ListUnitPrice"), cost),
+        **dict.fromkeys(("ContractedUnitPrice", "ListUnitPrice", "PricingCurrencyEffectiveCost"), cost),
         "BillingAccountId": account,
         "BillingAccountName": account,
         "BillingAccountType": "Cluster",
@@ -183,10 +141,12 @@ def _row(
         "RegionName": region,
         "ResourceId": f"tenant/{tenant}",
         "ResourceName": tenant,
+        "ResourceType": "Tenant" if owner else "Cluster",
         "ServiceCategory": category,
         "ServiceName": "Tenantry",
-        "ServiceSubcategory": f"Other ({category})",
+        "ServiceSubcategory": "Generative AI" if part == "tokens" else f"Other ({category})",
         "SkuId": part,
+        "SkuMeter": "Share",
         **owner,
         "Tags": "{}",
     }

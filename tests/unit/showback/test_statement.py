@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tenantry_showback.apportion import apportion
-from tenantry_showback.formats import FOCUS_COLUMNS, IDLE, Window, allocations, focus
+from tenantry_showback.formats import IDLE, Window, allocations, focus
 from tenantry_showback.statement import GIB, NodeCost, Sharing, Use, in_cents, state
+from tenantry_usage.focus import COLUMNS
 
 HOUR = 3600
 WINDOW = Window(datetime(2026, 12, 31, 23, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
@@ -108,7 +109,7 @@ def test_focus_rows_have_every_column_and_name_the_tenant_and_the_month() -> Non
     rows = read(focus(found, WINDOW, account="prod", region="us-east-1"))
     assert {row["SkuId"] for row in rows} == {"cpu", "tokens", "idle"}
     for row in rows:
-        assert tuple(row) == FOCUS_COLUMNS
+        assert tuple(row) == COLUMNS
         assert (row["BillingPeriodStart"], row["BillingPeriodEnd"]) == ("2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z")
         assert row["SubAccountId"] == ("" if row["ResourceName"] == IDLE else "acme")
     assert next(row for row in rows if row["SkuId"] == "tokens")["BilledCost"] == "0.000000005"
