@@ -9,6 +9,10 @@ from prometheus_client.core import Metric
 from tenantry_operator import metrics as operator_metrics
 from tenantry_operator.live import Live
 from tenantry_operator.tenant_metrics import TenantMetrics
+from tenantry_service.activator.door import House
+from tenantry_service.activator.main import Figures as ActivatorFigures
+from tenantry_service.activator.sleepers import Sleepers
+from tenantry_service.activator.waiting import Waiting
 from tenantry_service.telemetry import Telemetry
 from tenantry_service.writer.figures import Figures
 
@@ -37,6 +41,16 @@ def ledger() -> list[Known]:
     return _of(Figures().registry.collect())
 
 
+def activator() -> list[Known]:
+    """Those of the activator."""
+
+    def nothing(*_: object) -> None:
+        return None
+
+    house = House(Sleepers(lambda: 0.0), Waiting(1, 1, nothing), patience=1.0, control=nothing)
+    return _of(ActivatorFigures(house).collect())
+
+
 def operator() -> list[Known]:
     """Those of the operator."""
     collectors = operator_metrics.REGISTRY._collector_to_names
@@ -48,6 +62,16 @@ def operator() -> list[Known]:
     return sorted({*found, *_of(TenantMetrics(Live()).collect())} - {each for each in found if _standard(each)})
 
 
+def processes() -> list[tuple[str, list[Known]]]:
+    """All processes, and where they expose what."""
+    return [
+        ("A tenant's pods, port 8000", service()),
+        ("The operator, port 8081", operator()),
+        ("The ledger's writer, port 8081", ledger()),
+        ("The activator, port 8000", activator()),
+    ]
+
+
 def exposed(known: Known) -> Iterator[str]:
     """The names of a metric's series."""
     suffixes = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",)}.get(known.kind, ("",))
@@ -57,11 +81,7 @@ def exposed(known: Known) -> Iterator[str]:
 def text() -> str:
     """The page."""
     parts = []
-    for title, found in (
-        ("A tenant's pods, port 8000", service()),
-        ("The operator, port 8081", operator()),
-        ("The ledger's writer, port 8081", ledger()),
-    ):
+    for title, found in processes():
         rows = [
             (
                 f"`{known.name}{'_total' if known.kind == 'counter' else ''}`",

@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     return parse
 
 
-class _Figures(Collector):
+class Figures(Collector):
     """What Prometheus reads."""
 
     def __init__(self, house: House) -> None:
@@ -111,7 +111,7 @@ async def _run(options: argparse.Namespace) -> None:
         return (200, generate_latest(registry)) if path == b"/metrics" else None
 
     house = House(sleepers, waiting, patience=options.patience, control=control)
-    for collector in (_Figures(house),):
+    for collector in (Figures(house),):
         registry.register(collector)
     for standard in (ProcessCollector, PlatformCollector):
         standard(registry=registry)

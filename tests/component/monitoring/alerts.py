@@ -190,6 +190,41 @@ CASES: dict[str, Case] = {
             'tenantry_tenant_replicas_max{tenant="single"}': "1x60",
         },
     ),
+    "TenantryColdStartsSlow": Case(
+        firing={
+            'tenantry_activator_cold_start_seconds_bucket{le="10.0"}': "0+1x90",
+            'tenantry_activator_cold_start_seconds_bucket{le="30.0"}': "0+10x90",
+            'tenantry_activator_cold_start_seconds_bucket{le="+Inf"}': "0+10x90",
+        },
+        labels={"severity": "warning"},
+        summary="One tenant in twenty that is woken up takes more than 28.89s to answer.",
+        quiet={
+            'tenantry_activator_cold_start_seconds_bucket{le="5.0"}': "0+10x90",
+            'tenantry_activator_cold_start_seconds_bucket{le="+Inf"}': "0+10x90",
+        },
+        minutes=60,
+    ),
+    "TenantryActivatorRefuses": Case(
+        firing={'tenantry_activator_refused_total{error_type="tenantry_overloaded"}': "0+1x60"},
+        labels={"severity": "critical"},
+        summary="Requests for sleeping tenants are refused: too many wait, or no pod comes.",
+        quiet={
+            'tenantry_activator_refused_total{error_type="tenantry_overloaded"}': "4x60",
+            'tenantry_activator_refused_total{error_type="caller_unauthenticated"}': "0+9x60",
+        },
+    ),
+    "TenantryInFlightUnknown": Case(
+        firing={
+            'tenantry_inflight_scrapes_total{result="failed"}': "0+50x60",
+            'tenantry_inflight_scrapes_total{result="ok"}': "0+50x60",
+        },
+        labels={"severity": "warning"},
+        summary="50% of pods do not say how many requests they have in flight; scaling goes by it.",
+        quiet={
+            'tenantry_inflight_scrapes_total{result="failed"}': "0+1x60",
+            'tenantry_inflight_scrapes_total{result="ok"}': "0+99x60",
+        },
+    ),
     "TenantryOperatorDown": Case(
         firing={'tenantry_leading{pod="operator-1"}': "1x10 0x50"},
         labels={"severity": "critical"},

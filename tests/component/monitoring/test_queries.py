@@ -53,9 +53,7 @@ def test_every_query_parses(tmp_path: Path) -> None:
 
 
 def test_every_query_asks_for_what_is_exposed() -> None:
-    known = {
-        name for each in (*metrics.service(), *metrics.operator(), *metrics.ledger()) for name in metrics.exposed(each)
-    }
+    known = {name for _, found in metrics.processes() for each in found for name in metrics.exposed(each)}
     known |= {"process_resident_memory_bytes"}
     missing = {expression: asked(expression) - known for expression in expressions() if asked(expression) - known}
     assert not missing

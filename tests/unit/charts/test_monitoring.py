@@ -50,7 +50,13 @@ def test_monitors_find_what_they_scrape(helm: Path, platform: RenderPlatform) ->
     service = find(objects, "Service", "tenantry-operator")
     assert at(service, "metadata.labels").items() >= wanted
     assert [port["name"] for port in at(service, "spec.ports")] == ["metrics"]
-    assert at(find(objects, "PodMonitor"), "spec.podMetricsEndpoints.0.port") == "http"
+    monitors = [each for each in objects if each["kind"] == "PodMonitor"]
+    assert {at(each, "metadata.name") for each in monitors} == {"tenantry-tenants", "tenantry-activator"}
+    assert all(at(each, "spec.podMetricsEndpoints.0.port") == "http" for each in monitors)
+    activator = find(objects, "Deployment", "tenantry-activator")
+    wanted = at(find(objects, "PodMonitor", "tenantry-activator"), "spec.selector.matchLabels").items()
+    assert at(activator, "spec.template.metadata.labels").items() >= wanted
+    assert "http" in [port["name"] for port in at(activator, "spec.template.spec.containers.0.ports")]
 
 
 def test_dashboards_are_for_those_who_ask_for_them(platform: RenderPlatform) -> None:
