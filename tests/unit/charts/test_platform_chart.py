@@ -55,7 +55,7 @@ def test_a_wrong_value_is_refused_by_name(platform: RenderPlatform, setting: str
 
 def test_every_pod_is_restricted(platform: RenderPlatform) -> None:
     specs = pod_specs(platform(*EVERYTHING))
-    assert len(specs) == 7
+    assert len(specs) == 8
     assert {name: found for name, spec in specs if (found := violations_of_restricted(spec))} == {}
 
 
