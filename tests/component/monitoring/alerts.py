@@ -126,6 +126,15 @@ CASES: dict[str, Case] = {
         quiet={"tenantry_ledger_unequal_partitions": "0x120"},
         minutes=90,
     ),
+    "TenantryLimiterAlone": Case(
+        firing={f'tenantry_limiter_mode{{{POD},mode="local_share"}}': "1x60"},
+        labels={**ACME, "mode": "local_share", "severity": "critical"},
+        summary="tenant-acme: pods cannot reach the shared counters (local_share).",
+        quiet={
+            f'tenantry_limiter_mode{{{POD},mode="local_share"}}': "0x20 1x1 0x30",
+            f'tenantry_limiter_mode{{{POD},mode="shared"}}': "1x60",
+        },
+    ),
     "TenantryRedisDown": Case(
         firing={"tenantry_redis_up": "0x60"},
         labels={"severity": "critical"},
