@@ -67,7 +67,9 @@ MODULES = (
     "proxy/upload",
     "proxy/upstream",
     "proxy/usage",
+    "served",
     "telemetry",
+    "traces",
 )
 
 #: Makes C of Python: `python -c GENERATE TARGET MODULE...`, run where the package is. The one library holds all

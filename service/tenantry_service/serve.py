@@ -25,6 +25,7 @@ from tenantry_service.proxy.protocol import protocol_class
 from tenantry_service.proxy.snapshot import Snapshot
 from tenantry_service.reload import PolicyFile
 from tenantry_service.telemetry import Telemetry
+from tenantry_service.watching import Watchers
 
 #: A Spot node gives two minutes; 15 s of them belong to the node's own shutdown.
 DEFAULT_DRAIN_SECONDS = 100.0
@@ -79,6 +80,19 @@ def parser() -> argparse.ArgumentParser:
         default=DEFAULT_DRAIN_SECONDS,
         help="how long requests may take to end after SIGTERM (default: 100)",
     )
+    parse.add_argument(
+        "--traces-endpoint",
+        metavar="URL",
+        help="send a span for each request there, as OTLP over HTTP (default: what OTEL_EXPORTER_OTLP_ENDPOINT says)",
+    )
+    parse.add_argument(
+        "--traces-ratio",
+        type=float,
+        default=1.0,
+        metavar="0..1",
+        help="share of the requests without a traceparent of their own that is traced (default: 1)",
+    )
+    parse.add_argument("--access-log", action="store_true", help="print a line of JSON for each request")
     parse.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     return parse
 
@@ -114,6 +128,12 @@ def _serve(options: argparse.Namespace) -> int:
             snapshot = policy_file.load()
     except PolicyError as error:
         raise StartError(str(error)) from error
+    try:
+        watchers = Watchers(
+            options.traces_endpoint, options.traces_ratio, access_log=options.access_log, environment=os.environ
+        )
+    except ValueError as error:
+        raise StartError(str(error)) from error
     listener = _bind(options.host or ("127.0.0.1" if on_laptop else "0.0.0.0"), options.port)  # noqa: S104
     books: Callable[[], Books]
     try:
@@ -126,7 +146,8 @@ def _serve(options: argparse.Namespace) -> int:
         raise StartError(f"--state-dir: {error}") from error
     welcome = laptop.welcome(listener.getsockname(), key, state_dir) if on_laptop else ""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        unwritten = runner.run(_run(snapshot, policy_file, books, listener, options.drain_seconds, welcome))
+        unwritten = runner.run(_run(snapshot, policy_file, books, watchers, listener, options.drain_seconds, welcome))
+    watchers.close()
     if unwritten:
         log.error("usage events could not be written", extra={"events": unwritten})
     return 1 if unwritten else 0
@@ -172,6 +193,7 @@ async def _run(
     snapshot: Snapshot,
     policy_file: PolicyFile | None,
     open_books: Callable[[], Books],
+    watchers: Watchers,
     listener: socket.socket,
     drain_seconds: float,
     welcome: str,
@@ -183,6 +205,7 @@ async def _run(
     telemetry.tasks = lambda: len(asyncio.all_tasks())
     engine = Engine(books.limiter, books.ledger, telemetry, Upstreams())
     engine.swap(snapshot)
+    watchers.join(engine)
     server = Server(
         uvicorn.Config(
             app.build(engine, books.usage),

@@ -101,6 +101,8 @@ class Telemetry(Collector):
         #: Read at scrape time: events queued, written, and batches that failed.
         self.ledger_figures: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0)
         self.tasks: Callable[[], int] = lambda: 0
+        #: Spans and lines of the access log that could not be sent.
+        self.dropped: Callable[[], Iterable[tuple[str, int]]] = lambda: ()
         self.upstream_connections: Callable[[], Iterable[tuple[str, int, int]]] = lambda: ()
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self)
@@ -184,6 +186,10 @@ class Telemetry(Collector):
         for outcome, count in self.recalled.items():
             recalled.add_metric([outcome], count)
         yield recalled
+        dropped = CounterMetricFamily("tenantry_dropped_observations", "What watchers missed.", labels=("kind",))
+        for kind, count in self.dropped():
+            dropped.add_metric([kind], count)
+        yield dropped
         pools = GaugeMetricFamily("tenantry_upstream_connections", "Connections.", labels=("upstream", "state"))
         for upstream, busy, idle in self.upstream_connections():
             pools.add_metric([upstream, "busy"], busy)

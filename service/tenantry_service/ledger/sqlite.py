@@ -35,6 +35,10 @@ BATCH_SECONDS = 0.05
 #: Rows per INSERT: 256 x 28 parameters stay below SQLite's 32,766.
 ROWS_PER_INSERT = 256
 BATCH_ROWS = 4096
+#: What a batch is cut into, how small the pieces may be (eight rows take some 50 us), and how long the pauses are.
+STEPS = 16
+LEAST_ROWS_PER_INSERT = 8
+PAUSE_SECONDS = 0.000_05
 MAX_RETRY_SECONDS = 5.0
 #: How often a full disk is asked for room.
 JOURNAL_RETRY_SECONDS = 1.0
@@ -314,10 +318,18 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _insert(connection: sqlite3.Connection, batch: Sequence[UsageEvent]) -> None:
-    """Insert in statements whose row counts are powers of two, so that SQLite's statement cache knows all of them."""
+    """Insert in statements whose row counts are powers of two, so that SQLite's statement cache knows all of them.
+
+    A small batch goes in small steps with pauses in between: where service and writer share a core, a request that
+    comes meanwhile waits for one step and not for the batch.
+    """
     start = 0
+    least = max(LEAST_ROWS_PER_INSERT, 1 << (len(batch) // STEPS).bit_length())
+    most = min(ROWS_PER_INSERT, least)
     while start < len(batch):
-        rows = min(ROWS_PER_INSERT, 1 << ((len(batch) - start).bit_length() - 1))
+        if start and most < ROWS_PER_INSERT:
+            time.sleep(PAUSE_SECONDS)
+        rows = min(most, 1 << ((len(batch) - start).bit_length() - 1))
         values = ",".join([_ROW] * rows)
         # Only placeholders are put together here, never values.
         statement = f"INSERT INTO usage_events VALUES {values} ON CONFLICT DO NOTHING"  # noqa: S608

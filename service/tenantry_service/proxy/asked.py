@@ -36,6 +36,7 @@ class Asked:
         "plan",
         "route",
         "target",
+        "trace_line",
         "upload",
     )
 
@@ -50,6 +51,8 @@ class Asked:
         self.own_answer = b""
         #: What to reserve before; None if it costs nothing.
         self.estimate: Estimate | None = None
+        #: The ``traceparent`` line that the upstream gets instead of the caller's, if the request is traced.
+        self.trace_line = b""
         #: Its body, if that passes through instead of being held.
         self.upload: Upload | None = None
         self.head: RequestHead
@@ -229,6 +232,10 @@ class Asked:
 
     def upstream_request(self, endpoint: Endpoint) -> bytes:
         """What goes upstream. A body that passes through follows, unless it is all there."""
+        request = self._upstream_request(endpoint)
+        return headers.traced(request, self.trace_line) if self.trace_line else request
+
+    def _upstream_request(self, endpoint: Endpoint) -> bytes:
         upload = self.upload
         if upload is not None:
             length = self.head.content_length

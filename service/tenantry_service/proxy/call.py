@@ -31,6 +31,7 @@ from tenantry_service.proxy.messages import (
 from tenantry_service.proxy.patience import NEVER
 from tenantry_service.proxy.sides import ClientSide, Handle, Listener
 from tenantry_service.proxy.states import DONE, HOLDING, NEW, TIMERS, State
+from tenantry_service.served import Trace
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Call(Listener):
         "_settled",
         "_since",
         "_started",
+        "_trace",
         "_upstream",
         "deadline",
     )
@@ -75,6 +77,7 @@ class Call(Listener):
         self._since = self._started
         self._ours = 0.0
         self._first_byte: float | None = None
+        self._trace: Trace | None = None
         #: When the running timer is due (loop time), and when and for which state that was found.
         self.deadline = NEVER
         self._armed_at = NEVER
@@ -97,6 +100,10 @@ class Call(Listener):
         """The head has arrived, and what came of the body with it."""
         engine = self._engine
         exchange = self._exchange
+        if engine.tracer is not None:
+            self._trace = engine.tracer.begin(head.headers)
+            if self._trace is not None:
+                exchange.asked.trace_line = self._trace.line
         # The three events of every request are given directly: arguments in a tuple cost as much as the event.
         try:
             self._run(
@@ -354,6 +361,8 @@ class Call(Listener):
         overhead = None if self._first_byte is None else self._ours
         seconds = time.perf_counter() - self._started
         self._engine.ended(self._exchange, self._settled, seconds, self._first_byte, overhead)
+        if self._engine.observers:
+            self._engine.observe(self._exchange, self._settled, self._trace, seconds, self._first_byte)
         self._client.call_ended()
 
 

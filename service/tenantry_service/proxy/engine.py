@@ -20,7 +20,9 @@ from tenantry_service.proxy.messages import Reserve, Settle, Timer
 from tenantry_service.proxy.pool import IDLE_SECONDS, Upstreams
 from tenantry_service.proxy.rows import Ended
 from tenantry_service.proxy.snapshot import Snapshot
+from tenantry_service.served import Observer, Trace
 from tenantry_service.telemetry import PolicyInfo, Series, Telemetry
+from tenantry_service.traces import Tracer
 
 #: How often deadlines are looked at. All timers here are seconds or more; one sweep over all connections costs less
 #: than a timer handle for every request.
@@ -99,6 +101,9 @@ class Engine:
         self.held_bytes = 0
         self.max_held_bytes = MAX_HELD_BYTES
         self.connections: set[Swept] = set()
+        #: Who is told of ended requests, and who traces them: nobody, unless asked for.
+        self.observers: tuple[Observer, ...] = ()
+        self.tracer: Tracer | None = None
         #: What is kept to be answered again, for tenants whose policy wants it.
         self.answers: AnswerStore = MemoryAnswers()
         self._idle = asyncio.Event()
@@ -241,6 +246,21 @@ class Engine:
         if settled is not None:
             self.last_served = self.now
             self._count(series, settled)
+
+    def observe(
+        self,
+        exchange: Ended,
+        settled: Settle | None,
+        trace: Trace | None,
+        seconds: float,
+        first_byte: float | None,
+    ) -> None:
+        """Tell the observers of an ended request."""
+        served = rows.served(exchange, settled, trace)
+        served.began_ns = time.time_ns() - round(seconds * 1e9)
+        served.seconds, served.first_byte = seconds, first_byte
+        for observer in self.observers:
+            observer.put(served)
 
     def count(self, asked: Asked, settled: Settle) -> None:
         """Count what was used by a part of a request that has not ended."""

@@ -121,6 +121,16 @@ def _request_lines(head: RequestHead, endpoint: Endpoint) -> bytes:
     return b"".join((line, endpoint.head_lines, head.lines))
 
 
+def traced(request: bytes, line: bytes) -> bytes:
+    """A request with this ``traceparent`` line, and no other."""
+    end = request.find(b"\r\n\r\n")
+    start = request.find(b"\r\ntraceparent: ", 0, end)
+    if start >= 0:
+        request = request[:start] + request[request.find(b"\r\n", start + 2) :]
+    first = request.find(b"\r\n") + 2
+    return b"".join((request[:first], line, request[first:]))
+
+
 def response_head(status: int, headers: HeaderList) -> ResponseHead:
     """What matters of an upstream's head. Its framing was checked by the parser."""
     length: int | None = None

@@ -1,4 +1,4 @@
-"""The rows of the ledger that a request becomes. Times are Unix milliseconds."""
+"""The rows of the ledger that a request becomes, and what observers are told of it. Times are Unix milliseconds."""
 
 from typing import Protocol
 
@@ -8,6 +8,7 @@ from tenantry_service.ledger.event import LOST, UsageEvent
 from tenantry_service.limits.buckets import Demand
 from tenantry_service.proxy.asked import Asked
 from tenantry_service.proxy.messages import Settle
+from tenantry_service.served import Served, Trace
 
 
 class Ended(Protocol):
@@ -110,3 +111,22 @@ def lost_event(exchange: Ended, demand: Demand, at_ms: int) -> UsageEvent:
             caller.key.name,
         )
     )
+
+
+def served(exchange: Ended, settled: Settle | None, trace: Trace | None) -> Served:
+    """What observers are told of an ended request, but for its times."""
+    told, asked = Served(exchange.request_id, trace), exchange.asked
+    told.operation, told.model = asked.operation, asked.model_label
+    if asked.route is not None:
+        told.method, told.route = asked.route.method, asked.route.template
+    if asked.caller is not None:
+        told.tenant = asked.caller.view.policy.tenant
+    if asked.target is not None:
+        told.served_model = asked.target.served
+    if asked.endpoint is not None:
+        told.upstream = asked.endpoint.name
+    told.status, told.error_type, told.streamed = exchange.status, exchange.error_type.value, exchange.streamed
+    if settled is not None:
+        told.settled, told.nano_usd = True, settled.nano_usd
+        told.input_tokens, told.output_tokens = settled.usage.input, settled.usage.output
+    return told

@@ -17,7 +17,7 @@ import msgspec
 from tenantry_service.errors import ApiError
 from tenantry_service.pricing import Usage
 from tenantry_service.proxy import usage as usages
-from tenantry_service.proxy.shapes import Choice, Chunk
+from tenantry_service.proxy.shapes import Choice, Chunk, Delta
 
 #: The most of an unfinished event that is held. A chat chunk is 200-1,000 bytes; audio chunks reach some 100 KB.
 HELD_BYTES = 256 * 1024
@@ -29,6 +29,9 @@ _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r(?=[^\n])){2}")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
+_END = b"}\n\n"
+#: With what OpenAI puts behind, to hide how long the text is (``include_obfuscation``).
+_PADDED_END = re.compile(rb',"obfuscation":"[^"\\\r\n]*"\}\n\n')
 _NULL = b',"usage":null'
 #: Where OpenAI writes it.
 _LAST_NULL = _NULL + b"}\n\n"
@@ -37,14 +40,68 @@ _decoder = msgspec.json.Decoder(Chunk)
 _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
+class Alike:
+    """Events that differ by their text only. One that was decoded says where it stands; whatever is the same up to
+    there and behind it means the same, and need not be decoded once more."""
+
+    __slots__ = ("_after", "_before")
+
+    def __init__(self, before: bytes, after: bytes) -> None:
+        self._before = before
+        self._after = after
+
+    def text_size(self, event: bytes) -> int:
+        """The bytes of text of such an event, if ``event`` is one and nothing more; -1 if it is not."""
+        if not event.startswith(self._before):
+            return -1
+        start = len(self._before)
+        end = event.find(b'"', start)
+        if not event.startswith(self._after, end):
+            # Also if ``end`` is -1.
+            return -1
+        text = event[start:end]
+        if b"\\" in text or b"\n" in text or b"\r" in text:
+            return -1
+        rest = event[end + len(self._after) :]
+        return end - start if rest == _END or _PADDED_END.fullmatch(rest) is not None else -1
+
+
+def learn(event: bytes, text: str) -> Alike | None:
+    """What an event whose only content is this ``text`` has in common with its like; None if it cannot be said."""
+    said = b'"content":"%b"' % text.encode("utf-8", "replace")
+    start = event.find(said)
+    end = start + len(said) - 1
+    start += len(b'"content":"')
+    padding = event.find(b',"obfuscation":"', end)
+    after = event[end:padding] if padding >= 0 else event[end : -len(_END)]
+    if not start < end or event.find(b'"content"', end) >= 0:
+        return None
+    alike = Alike(event[:start], after)
+    return alike if alike.text_size(event) == end - start else None
+
+
 class EventStream(ABC):
     """One stream, cut into events; what they mean is the business of a subclass. ``strip_usage``: leave out the extra
     chunk with nothing but usage, and the ``null`` in its place elsewhere (the caller did not ask for it)."""
 
-    __slots__ = ("_bytes", "_held", "_large", "_passing", "_strip", "deltas", "done", "failed", "raw_usage", "usage")
+    __slots__ = (
+        "_alike",
+        "_bytes",
+        "_held",
+        "_large",
+        "_passing",
+        "_strip",
+        "deltas",
+        "done",
+        "failed",
+        "raw_usage",
+        "usage",
+    )
 
     def __init__(self, *, strip_usage: bool = False) -> None:
         self._strip = strip_usage
+        #: What the events of this stream have in common that bring nothing but text.
+        self._alike: Alike | None = None
         self._held = b""
         self._passing = False
         #: Beginning and end of an event that passes in pieces.
@@ -67,6 +124,13 @@ class EventStream(ABC):
 
     def feed(self, data: bytes) -> bytes:
         """Account for ``data`` and return what the client gets now."""
+        if self._alike is not None and not self._held and not self._passing:
+            size = self._alike.text_size(data)
+            if size >= 0:
+                if size:
+                    self.deltas += 1
+                    self._bytes += size
+                return self._shown(data)
         buffer = self._held + data if self._held else data
         if (
             buffer.endswith(b"\n\n")
@@ -178,6 +242,8 @@ class ChatStreamMeter(EventStream):
         if chunk.choices:
             self._count_choices(chunk.choices)
         if not usages.given(chunk.usage):
+            if self._alike is None and not self.failed and chunk.choices is not None and len(chunk.choices) == 1:
+                self._learn(payload, chunk.choices[0].delta)
             return True
         raw = bytes(chunk.usage)
         found = usages.parse(raw, chunk.service_tier)
@@ -185,6 +251,11 @@ class ChatStreamMeter(EventStream):
             self.usage = found
             self.raw_usage = raw
         return not (self._strip and chunk.choices == [])
+
+    def _learn(self, payload: bytes, delta: Delta | None) -> None:
+        only_text = delta is not None and delta.content and not (delta.reasoning_content or delta.refusal)
+        if only_text and delta is not None and not usages.given(delta.tool_calls):
+            self._alike = learn(b"data: %b\n\n" % payload, delta.content or "")
 
     def _count_choices(self, choices: list[Choice]) -> None:
         size = 0

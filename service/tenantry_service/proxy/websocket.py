@@ -209,6 +209,8 @@ class Socket(asyncio.Protocol):
             self._ended = True
             seconds = time.perf_counter() - self._started
             self._engine.ended(self.session, None, seconds, self._first_byte, None)
+            if self._engine.observers:
+                self._engine.observe(self.session, None, None, seconds, self._first_byte)
 
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, ToClient):

@@ -31,6 +31,8 @@ from tests.bench.soak.scenarios import SCENARIOS, Missing, Site
 from tests.bench.soak.verdict import Books, Look
 
 ROOT = Path(__file__).resolve().parents[3]
+#: Seconds for a program to listen; the machine may be busy with other things.
+START_S = 60.0
 #: Seconds until all that a service keeps for a client that has left is gone.
 QUIET_S = 20.0
 #: How often the service is looked at.
@@ -83,7 +85,8 @@ class Service:
         self.process = self._stack.enter_context(
             Process(argv, 0, self._directory / "service.log", {"PYTHONPATH": service})
         )
-        if not wait_for_port(self.port, self.process):
+        if not wait_for_port(self.port, self.process, START_S):
+            self.__exit__()
             raise SystemExit(f"the service did not start\n{self.process.log_tail()}")
         return self
 
@@ -98,7 +101,7 @@ class Service:
         argv += ["--port", str(self._upstream_port)]
         env = {"PYTHONPATH": str(ROOT / "tests" / "simulator")}
         self._upstream = Process(argv, 1, self._directory / "simulator.log", env)
-        wait_for_port(self._upstream_port, self._upstream)
+        wait_for_port(self._upstream_port, self._upstream, START_S)
 
     def kill_upstream(self) -> None:
         """End the simulator, with whatever it is about to answer."""
