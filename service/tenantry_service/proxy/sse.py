@@ -124,13 +124,8 @@ class EventStream(ABC):
 
     def feed(self, data: bytes) -> bytes:
         """Account for ``data`` and return what the client gets now."""
-        if self._alike is not None and not self._held and not self._passing:
-            size = self._alike.text_size(data)
-            if size >= 0:
-                if size:
-                    self.deltas += 1
-                    self._bytes += size
-                return self._shown(data)
+        if self._alike is not None and not self._held and not self._passing and self._is_alike(self._alike, data):
+            return self._shown(data)
         buffer = self._held + data if self._held else data
         if (
             buffer.endswith(b"\n\n")
@@ -199,8 +194,18 @@ class EventStream(ABC):
         self._held = b""
         return b"\n\n" if self._passing else b""
 
+    def _is_alike(self, alike: Alike, event: bytes) -> bool:
+        """Count an event of which only the text has to be looked at; False if it is not one."""
+        size = alike.text_size(event)
+        if size > 0:
+            self.deltas += 1
+            self._bytes += size
+        return size >= 0
+
     def _account(self, event: bytes) -> bool:
         """Count one event; False if the client shall not see it."""
+        if self._alike is not None and self._is_alike(self._alike, event):
+            return True
         payload = payload_of(event)
         if payload is None:
             return True
