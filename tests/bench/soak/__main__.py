@@ -27,7 +27,7 @@ from localcluster.steps import Step, run_steps
 
 from tests.bench.proxy.process import Process, free_ports, wait_for_port
 from tests.bench.soak import verdict
-from tests.bench.soak.scenarios import SCENARIOS, Missing, Site
+from tests.bench.soak.scenarios import BAD_MODEL, GOOD_MODELS, SCENARIOS, Missing, Site
 from tests.bench.soak.verdict import Books, Look
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -71,7 +71,11 @@ class Service:
             "limits": {"requestsPerMinute": 1_000_000, "tokensPerMinute": 10**10, "concurrentRequests": 10_000},
             "budget": {"amountNanoUsd": 10**15, "window": "Month"},
             "models": {"allow": ["gpt-*", "text-embedding-*", "whisper-1"]},
-            "upstreams": [{"name": "simulator", "baseUrl": f"http://127.0.0.1:{self._upstream_port}/v1"}],
+            # The same simulator by two addresses, each with a breaker of its own.
+            "upstreams": [
+                {"name": "bad", "baseUrl": f"http://localhost:{self._upstream_port}/v1", "models": [BAD_MODEL]},
+                {"name": "good", "baseUrl": f"http://127.0.0.1:{self._upstream_port}/v1", "models": GOOD_MODELS},
+            ],
         }
         (directory / "policy.json").write_text(json.dumps(policy))
         self._source = source

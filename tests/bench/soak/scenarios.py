@@ -15,6 +15,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 MODEL = "gpt-4o-mini"
+#: Served by an upstream of its own, which fails in every way: the breaker of the good one shall stay closed.
+BAD_MODEL = "gpt-4o"
+GOOD_MODELS = (MODEL, "gpt-realtime", "text-embedding-*", "whisper-1")
 #: Seconds until an answer that must come is missed.
 ANSWER_S = 30.0
 #: Bytes of an answer that is larger than all the buffers on its way.
@@ -248,13 +251,17 @@ SCENARIOS: Sequence[tuple[str, int, Scenario]] = (
     ("upload", 5, upload),
     ("WebSocket", 3, socket_left),
     ("large answer, slow reader", 1, slow_reader),
-    ("upstream: error", 5, answered(500, *AWAY, count=2)(chat(), error_status=500)),
-    ("upstream: refuses", 3, answered(429, *AWAY)(chat(), error_status=429)),
-    ("upstream: asks to wait", 2, answered(503, *AWAY)(chat(), error_status=503, retry_after_ms=50)),
-    ("upstream: cuts before its answer", 3, answered(*AWAY)(chat(), die_after=0)),
-    ("upstream: cuts a stream", 5, answered(*GOOD, holds=b"error")(chat(stream=True), die_after=3, gap_ms=2)),
-    ("upstream: stalls, client leaves", 5, leaving(1, stall_after=0)(chat())),
-    ("upstream: stalls in a stream, client leaves", 5, leaving(1, stall_after=3)(chat(stream=True))),
+    ("upstream: error", 5, answered(500, *AWAY, count=2)(chat(model=BAD_MODEL), error_status=500)),
+    ("upstream: refuses", 3, answered(429, *AWAY)(chat(model=BAD_MODEL), error_status=429)),
+    ("upstream: asks to wait", 2, answered(503, *AWAY)(chat(model=BAD_MODEL), error_status=503, retry_after_ms=50)),
+    ("upstream: cuts before its answer", 3, answered(*AWAY)(chat(model=BAD_MODEL), die_after=0)),
+    (
+        "upstream: cuts a stream",
+        5,
+        answered(*GOOD, holds=b"error")(chat(model=BAD_MODEL, stream=True), die_after=3, gap_ms=2),
+    ),
+    ("upstream: stalls, client leaves", 5, leaving(1, stall_after=0)(chat(model=BAD_MODEL))),
+    ("upstream: stalls in a stream, client leaves", 5, leaving(1, stall_after=3)(chat(model=BAD_MODEL, stream=True))),
     ("client: leaves with half a head", 3, leaving(0.3)(chat())),
     ("client: leaves with half a body", 3, leaving(0.9)(chat())),
     ("client: leaves at once", 5, leaving(1, latency_ms=30)(chat())),

