@@ -10,11 +10,11 @@ import json
 import sys
 import time
 
-from openai import APIConnectionError, OpenAI, OpenAIError
+from openai import APIConnectionError, InternalServerError, NotFoundError, OpenAI, OpenAIError
 from openai.types.chat import ChatCompletionMessageParam
 
-#: Seconds for the node's port to open once the tenant's pod is ready.
-PATIENCE = 30.0
+#: Seconds for the gateway to act upon a route that it has accepted.
+PATIENCE = 10.0
 
 QUESTION = "What does a tenant of this platform get?"
 
@@ -30,7 +30,7 @@ def main() -> None:
         try:
             answer = client.chat.completions.create(model=told["model"], messages=messages)
             break
-        except APIConnectionError:
+        except (APIConnectionError, InternalServerError, NotFoundError):
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)

@@ -22,9 +22,6 @@ from localcluster.steps import Progress, Step, StepLog, run_steps
 CLUSTER = "demo"
 TENANT = "acme"
 
-#: The port in kind/demo/tenant*.yaml, for which the cluster's own is put in when somebody else had it.
-MANIFEST_PORT = 30080
-
 #: Whom the demo asks for: the simulator takes any name, and OpenAI serves this one.
 MODEL = "gpt-4o-mini"
 
@@ -56,7 +53,7 @@ class Demo:
         if self._openai_key:
             upstream = "upstream credentials"
             steps.append(Step(upstream, self._store_key, ("platform",)))
-        return [*steps, Step(f"tenant {TENANT}", self._tenant, ("platform", upstream))]
+        return [*steps, Step(f"tenant {TENANT}", self._tenant, ("gateway", upstream))]
 
     def _store_key(self, log: StepLog) -> None:
         assert self._openai_key is not None
@@ -64,7 +61,7 @@ class Demo:
 
     def _tenant(self, log: StepLog) -> None:
         target = self.stand.target
-        manifest = tenant_manifest(self._checkout.root, self.stand.cluster.node_ports[0], bool(self._openai_key))
+        manifest = tenant_manifest(self._checkout.root, bool(self._openai_key))
         with Conversation(self._checkout, log) as conversation:
             began = time.monotonic()
             release.apply_tenant(target, TENANT, manifest, READY_TIMEOUT, log)
@@ -73,11 +70,9 @@ class Demo:
         log.note(f"first answer {self.answer.seconds:.1f} s after the Tenant was applied")
 
 
-def tenant_manifest(root: Path, port: int, openai: bool) -> str:
-    """Return the demo's Tenant, listening on that node port."""
-    name = "tenant-openai.yaml" if openai else "tenant.yaml"
-    text = (root / "kind" / "demo" / name).read_text()
-    return text.replace(f"nodePort: {MANIFEST_PORT}", f"nodePort: {port}")
+def tenant_manifest(root: Path, openai: bool) -> str:
+    """Return the demo's Tenant."""
+    return (root / "kind" / "demo" / ("tenant-openai.yaml" if openai else "tenant.yaml")).read_text()
 
 
 def farewell(answer: Answer, kubeconfig: Path, kubectl: Path, elapsed: float, *, own_kubectl: bool) -> str:

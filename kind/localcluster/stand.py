@@ -1,20 +1,21 @@
-"""A cluster with the platform on it: what the demo shows and the end-to-end tests use, as steps."""
+"""A cluster with the platform and its gateway on it: what the demo shows and the end-to-end tests use, as steps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from localcluster import loading, release, tools
+from localcluster import gateway, loading, release, tools
 from localcluster.cluster import Bringing, Cluster
 from localcluster.config import cluster_name
-from localcluster.images import SIMULATOR, Build, Image
+from localcluster.images import SIMULATOR, Build, Built, Image
 from localcluster.paths import Checkout
 from localcluster.release import Target
 from localcluster.steps import Step, StepLog
 
 
 class Stand:
-    """The steps, and what has come of them. The one called "platform" ends with an operator that is ready.
+    """The steps, and what has come of them. The one called "platform" ends with an operator that is ready, the one
+    called "gateway" with a proxy that serves on the cluster's first port.
 
     `wanted` are the images to bring in; with the simulator's among them it is deployed too. `settings` are further
     values of the platform's chart.
@@ -29,6 +30,7 @@ class Stand:
         self._wanted = wanted
         self._settings = settings
         self._build = Build(checkout, wanted, lambda: self._bringing.engine)
+        self._gateway: Built | None = None
 
     @property
     def cluster(self) -> Cluster:
@@ -47,14 +49,30 @@ class Stand:
 
     def steps(self) -> list[Step]:
         """Return the steps; what does not need each other runs side by side."""
+        bringing = self._bringing.steps()
+        # One program is built after the other (see `Bringing.steps`), and this one is the last to be needed.
+        built = [step.name for step in bringing if step.name.startswith("build ")][-1:]
         steps = [
-            *self._bringing.steps(),
+            *bringing,
             *self._build.steps(("docker engine",)),
+            Step("gateway image", self._gateway_image, () if gateway.archived(self._checkout) else tuple(built)),
+            Step("gateway image into its node", self._load_gateway, ("cluster", "gateway image")),
+            Step("gateway definitions", self._define_gateway, ("cluster", "kubectl")),
+            Step(
+                "envoy gateway",
+                self._install_gateway,
+                ("gateway definitions", "gateway image into its node", "build helm"),
+            ),
             Step("build helm", self._build_helm),
             Step("kubectl", self._find_kubectl, ("node image",)),
             Step("images ahead", self._load_ahead, ("node image", "images")),
             Step("images into the nodes", self._load, ("cluster", "images ahead")),
-            Step("platform", self._install, ("images into the nodes", "build helm", "kubectl")),
+            Step(
+                "platform",
+                self._install,
+                ("images into the nodes", "build helm", "kubectl", "gateway definitions"),
+            ),
+            Step("gateway", self._wait_for_gateway, ("platform", "envoy gateway")),
         ]
         if SIMULATOR in self._wanted:
             steps.append(Step("upstream simulator", self._simulator, ("images into the nodes", "kubectl")))
@@ -73,8 +91,25 @@ class Stand:
     def _load(self, log: StepLog) -> None:
         loading.load(self._build.built, loading.node_names(self.cluster.kind_name), self.cluster.engine, log)
 
+    def _gateway_image(self, log: StepLog) -> None:
+        self._gateway = gateway.image(self._checkout, log)
+
+    def _load_gateway(self, log: StepLog) -> None:
+        assert self._gateway is not None
+        loading.load(self._gateway, [self.cluster.control_plane], self.cluster.engine, log)
+
+    def _define_gateway(self, log: StepLog) -> None:
+        gateway.define(self.target, log)
+
+    def _install_gateway(self, log: StepLog) -> None:
+        gateway.install(self.target, log)
+
+    def _wait_for_gateway(self, log: StepLog) -> None:
+        gateway.wait_ready(self.target, log)
+
     def _install(self, log: StepLog) -> None:
-        release.install(self.target, self.references, log, self._settings)
+        through = gateway.settings(self._checkout, self.cluster.node_ports[0])
+        release.install(self.target, self.references, log, {**through, **(self._settings or {})})
 
     def _simulator(self, log: StepLog) -> None:
         release.deploy_simulator(self.target, self.references, log)

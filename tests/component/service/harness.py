@@ -197,7 +197,13 @@ def free_port() -> int:
 
 @contextmanager
 def program(
-    directory: Path, name: str, argv: list[str], port: int, env: Mapping[str, str] | None = None
+    directory: Path,
+    name: str,
+    argv: list[str],
+    port: int,
+    env: Mapping[str, str] | None = None,
+    *,
+    patience: float = 20,
 ) -> Iterator[Program]:
     """Run one of our programs until the block ends; wait until it listens."""
     errors_path = directory / f"{name}.stderr"
@@ -208,7 +214,7 @@ def program(
     }
     with errors_path.open("w") as errors_file, _popen(argv, environment, errors_file) as process:
         try:
-            _wait_for(port, process, errors_path)
+            _wait_for(port, process, errors_path, patience)
             yield Program(process, port, errors_path)
         finally:
             if process.poll() is None:
@@ -219,8 +225,8 @@ def _popen(argv: list[str], environment: Mapping[str, str], errors_file: IO[str]
     return subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=errors_file, text=True, cwd=ROOT)
 
 
-def _wait_for(port: int, process: subprocess.Popen[str], errors_path: Path) -> None:
-    deadline = time.monotonic() + 20
+def _wait_for(port: int, process: subprocess.Popen[str], errors_path: Path, patience: float) -> None:
+    deadline = time.monotonic() + patience
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

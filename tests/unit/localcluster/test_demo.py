@@ -58,17 +58,15 @@ def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     return recorder
 
 
-@pytest.mark.parametrize("openai", [True, False])
-def test_the_tenant_listens_on_the_port_that_the_cluster_got(openai: bool) -> None:
-    assert f"nodePort: {demo.MANIFEST_PORT}\n" in demo.tenant_manifest(ROOT, demo.MANIFEST_PORT, openai)
-    elsewhere = demo.tenant_manifest(ROOT, 30111, openai)
-    assert "nodePort: 30111\n" in elsewhere
-    assert str(demo.MANIFEST_PORT) not in elsewhere
-
-
 def test_the_upstream_is_openai_only_with_a_key() -> None:
-    assert "https://api.openai.com/v1" in demo.tenant_manifest(ROOT, 30080, openai=True)
-    assert "openai.com" not in demo.tenant_manifest(ROOT, 30080, openai=False)
+    assert "https://api.openai.com/v1" in demo.tenant_manifest(ROOT, openai=True)
+    assert "openai.com" not in demo.tenant_manifest(ROOT, openai=False)
+
+
+def test_the_address_of_tenants_is_the_gateways_port() -> None:
+    values = yaml.safe_load((ROOT / "kind/demo/values.yaml").read_text())
+    port = values["gateway"]["envoy"]["service"]["nodePort"]
+    assert values["exposure"]["url"] == f"http://127.0.0.1:{port}/{{tenant}}/v1"
 
 
 def test_the_steps_of_the_demo_wait_for_what_they_need(checkout: Checkout) -> None:
@@ -76,7 +74,7 @@ def test_the_steps_of_the_demo_wait_for_what_they_need(checkout: Checkout) -> No
         steps = demo.Demo(checkout, key).steps()
         check_graph(steps)
         assert steps[-1].name == f"tenant {demo.TENANT}"
-        assert "platform" in steps[-1].after
+        assert "gateway" in steps[-1].after
 
 
 def test_with_a_key_no_simulator_is_brought_up(checkout: Checkout) -> None:
@@ -87,7 +85,7 @@ def test_with_a_key_no_simulator_is_brought_up(checkout: Checkout) -> None:
 
 def test_tiers_are_served_by_whom_the_tenants_of_the_demo_are_served_by() -> None:
     for openai, values in ((False, yaml.safe_load((ROOT / "kind/demo/values.yaml").read_text())), (True, None)):
-        tenant = yaml.safe_load(demo.tenant_manifest(ROOT, demo.MANIFEST_PORT, openai))
+        tenant = yaml.safe_load(demo.tenant_manifest(ROOT, openai))
         expected = (
             values["tiers"]["upstreams"]
             if values
