@@ -127,15 +127,24 @@ class Link:
                         self._user.link_down(str(error))
                     self.tried.set()
                     log.warning("Redis cannot be used", extra={"reason": str(error)})
-                    await asyncio.sleep(backoff * random.uniform(0.5, 1))  # noqa: S311 - no secret
-                    backoff = min(MOST_BACKOFF_SECONDS, backoff * 2)
+                    backoff = await self._back_off(backoff)
                     continue
-                backoff = FIRST_BACKOFF_SECONDS
                 self._take(connection, now_ms)
+                since = self._loop.time()
                 await self._until_changed_or_lost(connection, seen)
+                if self._connection is not None or self._loop.time() - since > MOST_BACKOFF_SECONDS:
+                    backoff = FIRST_BACKOFF_SECONDS
+                else:
+                    # It can be reached and yet not used: a replica that takes no writes, for one.
+                    backoff = await self._back_off(backoff)
         finally:
             if self._connection is not None:
                 self._connection.drop("this process ends")
+
+    async def _back_off(self, seconds: float) -> float:
+        """Wait; returns how long to wait next time."""
+        await asyncio.sleep(seconds * random.uniform(0.5, 1))  # noqa: S311 - no secret
+        return min(MOST_BACKOFF_SECONDS, seconds * 2)
 
     def _take(self, connection: Connection, now_ms: int) -> None:
         before, self._connection = self._connection, connection

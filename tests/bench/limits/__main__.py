@@ -35,6 +35,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="of the cost (default: 3)")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each load (default: 4)")
     parser.add_argument("--events", type=int, default=200_000, help="that the ledger writer moves (default: 200,000)")
+    parser.add_argument("--source", action="store_true", help="measure the service as it is written, not compiled")
     parser.add_argument("--only", choices=("cost", "admission", "writer"), help="one part of it")
     return parser.parse_args()
 
@@ -45,7 +46,7 @@ def main() -> int:
     figures: dict[str, float] = {}
     try:
         if options.only in (None, "cost"):
-            costs = cost.run(options.rounds, options.seconds)
+            costs = cost.run(options.rounds, options.seconds, compiled=not options.source)
             figures["service_cpu_ratio"] = round(costs.cpu_ratio, 3)
             figures["added_p50_ms"] = round(costs.added_p50_ms, 3)
             figures["redis_cpu_us"] = round(costs.redis.redis_us, 1)

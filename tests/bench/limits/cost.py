@@ -45,10 +45,10 @@ class Costs:
     added_p50_ms: float
 
 
-def run(rounds: int, seconds: float) -> Costs:
-    """Measure both ways in each round."""
+def run(rounds: int, seconds: float, *, compiled: bool = True) -> Costs:
+    """Measure both ways in each round; the service ``compiled``, as in the image, or as it is written."""
     where = cores()
-    programs = ensure([OURS])
+    programs = ensure([OURS] if compiled else [])
     os.sched_setaffinity(0, {where[1]})
     pairs: list[tuple[Cost, Cost]] = []
     with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as temporary, ExitStack() as running:
