@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from tests.unit.operator.tenants import settled
 
 SEED, OTHER_SEED = b"s" * 32, b"t" * 32
 OVERLAP = 100.0
+GUIDE = (Path(__file__).resolve().parents[3] / "docs" / "datastores.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -331,6 +333,25 @@ async def test_usage_is_read_for_all_tenants_at_once_and_told_once(world: World)
     await usages.read()
     assert told[3:] == ["t0"]
     assert "t700" not in world.live.usage
+
+
+async def test_the_operator_needs_no_more_rights_than_the_guide_gives_it(world: World) -> None:
+    (said,) = re.findall(r"operator's user needs `([^`]+)` on `(~[^`]+)` and\n`(~[^`]+)`", GUIDE)
+    rules = " ".join(said).split()
+    await world.admin.ask(("ACL", "SETUSER", "operator", "on", ">own", *rules))
+    world.file.write_text(f"redis://operator:own@127.0.0.1:{world.server.port}")
+    await world.admin.close()
+    world.tenant("acme")
+    await world.accounts.ensure("acme", "u")
+    await world.accounts.resync()
+    await Usages(world.admin, world.live, lambda _tenant, _pause: None).read()
+    world.delete("acme")
+    await world.accounts.retire("acme")
+    del world.live.tenants["acme"]
+    await world.accounts.forget_retired()
+    assert await world.accounts._process() != ""
+    world.file.write_text(world.server.url)
+    await world.admin.close()
 
 
 async def test_the_operators_own_password_may_change(world: World) -> None:
