@@ -21,7 +21,7 @@ Overrides = Mapping[str, Values | None]
 _MATCHES = re.compile(r'self\)?\.matches\(("(?:[^"\\]|\\.)*")\)')
 _QUANTITIES = st.sampled_from(["20Mi", "64Mi", "128Mi", "256Mi", "0.5Gi", "100m", "250m", "1500m", "1", 2])
 _CPU, _MEMORY = st.sampled_from(["50m", "250m", "1500m", 1, "2"]), st.sampled_from(["20Mi", "128Mi", "0.5Gi", "1G"])
-_SIZES = st.sampled_from(["1Ki", "64k", "1.5Mi", "100Mi", 65_536])
+_SIZES = st.sampled_from(["64Ki", "70k", "1.5Mi", "100Mi", 65_536])
 _TIMES = st.sampled_from(["2030-01-01T00:00:00Z", "2031-06-30T12:00:00Z"])
 _TEXT = st.text(alphabet="abcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=12)
 
@@ -44,7 +44,9 @@ def _allowed(schema: Schema, overrides: Overrides, path: str, check: Callable[[s
         return st.sampled_from(schema["enum"])
     if schema.get("x-kubernetes-int-or-string"):
         name = path.rpartition(".")[2]
-        return {"cpu": _CPU, "memory": _MEMORY, "maxBodySize": _SIZES, "maxUploadSize": _SIZES}.get(name, _QUANTITIES)
+        return {"cpu": _CPU, "memory": _MEMORY, "maxBodySize": _SIZES, "maxUploadSize": _SIZES, "maxSize": _SIZES}.get(
+            name, _QUANTITIES
+        )
     match schema["type"]:
         case "object" if "properties" in schema:
             fields = {

@@ -81,6 +81,8 @@ FULL: dict[str, object] = {
         },
         "unknownModel": "Refuse",
     },
+    "cache": {"enabled": True, "ttl": "168h", "maxSize": "64Ki"},
+    "idempotency": {"ttl": "1s", "maxSize": "1Gi"},
     "upstreams": [
         {
             **UPSTREAM,
@@ -206,6 +208,9 @@ def test_a_name_of_forty_characters_is_accepted(apply: Apply) -> None:
         ),
         ({"keys": [{"name": "a", "limits": {"whenUnavailable": "Refuse"}}]}, "whenUnavailable", "unknown field"),
         ({"keys": [{"name": "a", "budget": {"amount": "-5"}}]}, "spec.keys[0].budget.amount", "without a sign"),
+        ({"cache": {"ttl": "169h"}}, "spec.cache.ttl", "from 1s to 168h"),
+        ({"idempotency": {"ttl": "0s"}}, "spec.idempotency.ttl", "from 1s to 168h"),
+        ({"idempotency": {"maxSize": "1Ki"}}, "spec.idempotency.maxSize", "from 64Ki to 1Gi"),
         ({"limits": {"maxBodySize": "1Gi"}}, "spec.limits.maxBodySize", "from 1Ki to 128Mi"),
         ({"limits": {"maxUploadSize": "2Ti"}}, "spec.limits.maxUploadSize", "from 1Ki to 1Ti"),
         (

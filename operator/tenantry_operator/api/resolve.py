@@ -18,10 +18,11 @@ from tenantry_operator.api.resources import Resources
 from tenantry_operator.api.settings import Architecture, Autoscaling, Capacity, DeletionPolicy, Owner
 from tenantry_operator.api.tenant import Tenant
 from tenantry_operator.api.tier import TenantTier
-from tenantry_operator.api.traffic import Models, Rates, UnknownModel, UnknownRoute, Upstream
+from tenantry_operator.api.traffic import Keeping, Models, Rates, UnknownModel, UnknownRoute, Upstream
 from tenantry_operator.api.units import (
     BODY_RANGE,
     CPU_RANGE,
+    KEPT_RANGE,
     MEMORY_RANGE,
     UPLOAD_RANGE,
     canonical_quantity,
@@ -33,6 +34,7 @@ from tenantry_operator.api.units import (
 S = TypeVar("S", bound=Struct)
 
 DEFAULT_GRACE_PERIOD = "24h"
+DEFAULT_KEEPING_TTL, DEFAULT_KEEPING_SIZE = "1h", "16Mi"
 
 
 class ResolvedBudget(Struct, frozen=True, kw_only=True):
@@ -75,6 +77,13 @@ class ResolvedModels(Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None
 
 
+class ResolvedKeeping(Struct, frozen=True, kw_only=True):
+    """Answers that are kept."""
+
+    ttl_seconds: int
+    max_bytes: int
+
+
 class ResolvedResources(Struct, frozen=True, kw_only=True):
     """What one pod gets, as Kubernetes quantities in canonical form."""
 
@@ -106,6 +115,8 @@ class ResolvedSpec(Struct, frozen=True, kw_only=True):
     unknown_route: UnknownRoute
     rates: dict[str, Rates]
     unknown_model: UnknownModel
+    cache: ResolvedKeeping | None
+    idempotency: ResolvedKeeping | None
     upstreams: tuple[Upstream, ...]
     resources: ResolvedResources
     autoscaling: ResolvedAutoscaling
@@ -161,6 +172,8 @@ def resolve(tenant: Tenant, tier: TenantTier) -> ResolvedSpec:
         unknown_route=settings.routes.unknown or UnknownRoute.ALLOW,
         rates=settings.pricing.rates or {},
         unknown_model=settings.pricing.unknown_model or UnknownModel.CHARGE_DEFAULT,
+        cache=_keeping("cache", settings.cache),
+        idempotency=_keeping("idempotency", settings.idempotency),
         upstreams=settings.upstreams,
         resources=_resources(settings.resources),
         autoscaling=scaling,
@@ -230,6 +243,16 @@ def _budget(budget: Budget | None) -> ResolvedBudget | None:
     return ResolvedBudget(
         amount_nano_usd=parse_usd(budget.amount), window=budget.window, on_exceeded=budget.on_exceeded
     )
+
+
+def _keeping(field: str, keeping: Keeping | None) -> ResolvedKeeping | None:
+    if keeping is None or keeping.enabled is False:
+        return None
+    ttl = parse_duration(keeping.ttl or DEFAULT_KEEPING_TTL)
+    if not 1 <= ttl <= 168 * 3600:
+        raise FieldError(f"spec.{field}.ttl", f"is {keeping.ttl} and must be from 1s to 168h")
+    size = _bytes(f"{field}.maxSize", keeping.max_size or DEFAULT_KEEPING_SIZE, KEPT_RANGE)
+    return ResolvedKeeping(ttl_seconds=ttl, max_bytes=size)
 
 
 def _resources(resources: Resources | None) -> ResolvedResources:

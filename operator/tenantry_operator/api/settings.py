@@ -13,7 +13,7 @@ from msgspec import Struct
 from tenantry_operator.api.allowance import Budget, Key, Limits
 from tenantry_operator.api.resources import Resources
 from tenantry_operator.api.rules import DNS_LABEL, DNS_NAME, Rule, about, duration, number, reserved, sequence, text
-from tenantry_operator.api.traffic import Models, Pricing, Routes, Upstream
+from tenantry_operator.api.traffic import Keeping, Models, Pricing, Routes, Upstream
 
 #: A host name as the Gateway API takes it, and no address: its last label begins with a letter.
 _PIECE = r"([a-z0-9]|\{tenant\})"
@@ -223,6 +223,23 @@ class Settings(Struct, frozen=True, kw_only=True, rename="camel"):
     models: Annotated[Models, about("Which models may be asked for, and under which names.")] | None = None
     routes: Annotated[Routes, about("Which routes of the API may be called.")] | None = None
     pricing: Annotated[Pricing, about("What tokens cost, where the platform's price table does not say.")] | None = None
+    cache: (
+        Annotated[
+            Keeping,
+            about(
+                "Give the same answer to the same question again, where it would be the same (embeddings; chats with"
+                " temperature 0 or a seed). Default: no."
+            ),
+        ]
+        | None
+    ) = None
+    idempotency: (
+        Annotated[
+            Keeping,
+            about("Answer a request that comes again with the same Idempotency-Key again, paid once. Default: no."),
+        ]
+        | None
+    ) = None
     upstreams: (
         Annotated[
             tuple[Upstream, ...],

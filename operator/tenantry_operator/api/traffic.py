@@ -12,14 +12,17 @@ from tenantry_operator.api.rules import (
     DNS_LABEL,
     DNS_LABEL_REMEDY,
     DNS_NAME,
+    Quantity,
     Rule,
     about,
+    duration,
     mapping,
     number,
     sequence,
     text,
+    within,
 )
-from tenantry_operator.api.units import RATE_REMEDY, USD_PATTERN
+from tenantry_operator.api.units import KEPT_RANGE, RATE_REMEDY, USD_PATTERN
 
 ModelGlob = Annotated[
     str,
@@ -181,6 +184,24 @@ class Pricing(Struct, frozen=True, kw_only=True, rename="camel"):
             "!has(self.rates) || self.rates.all(name, name.size() > 0 && name.size() <= 128)",
             "each name must have 1 to 128 characters",
             ".rates",
+        ),
+    )
+
+
+class Keeping(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Answers that are kept for a while, to be given again."""
+
+    enabled: Annotated[bool, about("Whether any are kept. Default: true, where any of these is said.")] | None = None
+    ttl: Annotated[str, duration("How long an answer is kept, 168h at most. Default: 1h.")] | None = None
+    max_size: Annotated[Quantity, about("How much each pod keeps of them, in bytes. Default: 16Mi.")] | None = None
+
+    rules: ClassVar = (
+        within("maxSize", *KEPT_RANGE),
+        Rule(
+            "!has(self.ttl) || self.ttl == '' || (duration(self.ttl) >= duration('1s')"
+            " && duration(self.ttl) <= duration('168h'))",
+            "must be from 1s to 168h",
+            ".ttl",
         ),
     )
 

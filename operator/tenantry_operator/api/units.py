@@ -30,6 +30,8 @@ MEMORY_RANGE = ("16Mi", "1Ti")
 #: 200 MiB of them at once), and one that passes through.
 BODY_RANGE = ("1Ki", "128Mi")
 UPLOAD_RANGE = ("1Ki", "1Ti")
+#: What each process of a tenant may keep of answers: more is beyond its memory, and less holds none.
+KEPT_RANGE = ("64Ki", "1Gi")
 
 RATE_REMEDY = 'must be US dollars per million tokens, below 9000000, as a plain decimal string, for example "2.50"'
 

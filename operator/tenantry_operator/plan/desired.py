@@ -12,7 +12,7 @@ from tenantry_service import policy as contract
 
 from tenantry_operator.api.allowance import KeyLimits
 from tenantry_operator.api.meta import namespace_of
-from tenantry_operator.api.resolve import ResolvedBudget, ResolvedSpec
+from tenantry_operator.api.resolve import ResolvedBudget, ResolvedKeeping, ResolvedSpec
 from tenantry_operator.api.tenant import Applied, TenantSpec
 from tenantry_operator.api.traffic import Rates, Upstream
 from tenantry_operator.api.units import parse_usd
@@ -113,8 +113,16 @@ def policy(tenant: str, generation: int, spec: ResolvedSpec, keys: Sequence[Issu
             max_upload_bytes=spec.limits.max_upload_bytes,
             prices={model: _rates(rates) for model, rates in spec.rates.items()},
             unknown_model=contract.UnknownModel(spec.unknown_model),
+            cache=_keeping(spec.cache),
+            idempotency=_keeping(spec.idempotency),
         )
     )
+
+
+def _keeping(keeping: ResolvedKeeping | None) -> contract.Keeping | None:
+    if keeping is None:
+        return None
+    return contract.Keeping(ttl_seconds=keeping.ttl_seconds, max_bytes=keeping.max_bytes)
 
 
 def _upstream(upstream: Upstream) -> contract.Upstream:

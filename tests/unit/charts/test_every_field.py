@@ -59,6 +59,11 @@ CHANGES: dict[str, tuple[Spec, Spec]] = {
     "models.maxOutputTokens": ({}, {"models": {"maxOutputTokens": 1000}}),
     "routes.allow": ({}, {"routes": {"allow": ["/v1/chat/*"]}}),
     "routes.unknown": ({}, {"routes": {"unknown": "Refuse"}}),
+    **{
+        f"{kind}.{field}": ({kind: {"ttl": "2h"}}, {kind: {"ttl": "2h", field: value}})
+        for kind in ("cache", "idempotency")
+        for field, value in (("enabled", False), ("ttl", "3h"), ("maxSize", "1Mi"))
+    },
     "pricing.unknownModel": ({}, {"pricing": {"unknownModel": "Refuse"}}),
     **{
         f"pricing.rates.*.{field}": ({"pricing": {"rates": {"own": RATES}}}, {"pricing": {"rates": {"own": changed}}})

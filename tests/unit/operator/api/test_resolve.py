@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 from tenantry_operator.api.allowance import BudgetWindow, OnExceeded
 from tenantry_operator.api.decode import FieldError, decode_tenant, decode_tier
-from tenantry_operator.api.resolve import ResolvedSpec, resolve
+from tenantry_operator.api.resolve import ResolvedKeeping, ResolvedSpec, resolve
 from tenantry_operator.api.settings import Capacity, DeletionPolicy
 from tenantry_service import policy as contract
 
@@ -122,6 +122,15 @@ def test_a_default_model_is_one_that_may_be_called(tenant: dict[str, object], ti
 def test_a_default_model_that_may_not_be_called_is_refused_by_field() -> None:
     with pytest.raises(FieldError, match=r"spec\.models\.default: is 'o3', which models\.allow does not let through"):
         resolved({"models": {"allow": ["gpt-*"]}}, {"models": {"default": "o3"}})
+
+
+def test_answers_are_kept_only_where_that_is_said_and_a_tenant_may_say_no() -> None:
+    assert (resolved().cache, resolved().idempotency) == (None, None)
+    tier = {"cache": {"ttl": "10m"}, "idempotency": {}}
+    spec = resolved({"cache": {"maxSize": "1Mi"}}, tier)
+    assert spec.cache == ResolvedKeeping(ttl_seconds=600, max_bytes=2**20)
+    assert spec.idempotency == ResolvedKeeping(ttl_seconds=3600, max_bytes=16 * 2**20)
+    assert resolved({"cache": {"enabled": False}}, tier).cache is None
 
 
 def test_sizes_are_integers_of_bytes_within_their_bounds() -> None:
