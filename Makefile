@@ -111,6 +111,10 @@ soak: $(VENV)/ready render-helper ## Ten minutes after convergence: not a single
 soak-proxy: $(VENV)/ready ## Fifteen minutes of mixed load with faults on the service: nothing is left (BENCH_ARGS=--help)
 	@$(RUN)/python -m tests.bench.soak $(BENCH_ARGS)
 
+.PHONY: soak-spot
+soak-spot: $(VENV)/ready ## A hundred interruptions of a Spot node under load (INTERRUPTIONS, NOTICE, LONGEST, RATE, STREAMS)
+	@PYTHONPATH=kind $(RUN)/python -m tests.bench.spot
+
 clean: cluster-down ## Also remove the virtual environment and build results
 	@rm -rf $(VENV) dist
 

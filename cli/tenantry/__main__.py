@@ -20,6 +20,7 @@ COMMANDS = {
         "tenantry_service.activator.main:main",
         "take requests for tenants that sleep: wake them up, wait, pass on",
     ),
+    "agent": ("tenantry_operator.agent.main:main", "note on a Node what EC2 instance metadata says of its end"),
     "serve-from-environment": (
         "tenantry.from_environment:main",
         "the same, where the policy and the upstream's key come as environment variables",

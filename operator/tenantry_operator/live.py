@@ -7,6 +7,7 @@ Only plain memory: no I/O, no clock. Everything in it is a hint in the end: each
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from msgspec import Struct
 
@@ -41,6 +42,13 @@ class Credential(Struct, frozen=True):
     content: str  # a hash of what upstreams need of it; empty when that is missing
 
 
+class StandIn(Struct, frozen=True):
+    """Pods of a tenant that its Deployment does not count any more, and that serve until their replacements do."""
+
+    pods: int
+    awaited: datetime | None = None
+
+
 @dataclass(slots=True)
 class Live:
     """The operator's picture of the cluster. Every ``put``/``drop`` says whether it was news."""
@@ -60,6 +68,9 @@ class Live:
     usage: dict[str, RollUp] = field(default_factory=dict)
     #: Tenants with pods that cannot reach the shared counters: what most of those do, how many they are, of how many.
     limiter_modes: dict[str, tuple[LimiterMode, int, int]] = field(default_factory=dict)
+    #: Tenants with pods that serve though they are about to leave: how many do, and since when their replacements are
+    #: awaited longer than they should be (None: they are not).
+    stand_ins: dict[str, StandIn] = field(default_factory=dict)
     _tier_versions: dict[str, int] = field(default_factory=dict)
     _children: dict[str, dict[Ref, Child]] = field(default_factory=dict)
 

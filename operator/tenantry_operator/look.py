@@ -136,8 +136,11 @@ class Lookout:
         """The same facts with the objects as they are now."""
         name, space = facts.meta.name, namespace_of(facts.meta.name)
         workload = self._live.child(name, Ref(DEPLOYMENTS.group_kind, space, names.WORKLOAD))
+        stand_in = self._live.stand_ins.get(name)
         return replace(
             facts,
+            standing_in=stand_in.pods if stand_in else 0,
+            replacement_awaited=stand_in.awaited if stand_in else None,
             namespace=self._live.child(name, Ref(NAMESPACES.group_kind, "", space)),
             children=tuple(self._live.children(name)),
             workload=workload.workload if workload else None,

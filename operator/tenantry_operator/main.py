@@ -13,6 +13,7 @@ import signal
 import socket
 from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -20,6 +21,7 @@ from msgspec.structs import replace
 
 from tenantry_operator import logs, maintenance, metrics, modes, probes
 from tenantry_operator.children import ChildWatches
+from tenantry_operator.interruption.watching import hand_over
 from tenantry_operator.kube import config, errors
 from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.events import Recorder
@@ -73,6 +75,11 @@ def parser() -> argparse.ArgumentParser:
     add("--ingress-tls-secret", default="", help="Secret in a tenant's namespace with its Ingress' certificate")
     add("--tenant-role", default="tenantry-operator-tenant", help="ClusterRole for our work in tenant namespaces")
     add("--service-account", default="tenantry-operator", help="our own ServiceAccount, in --namespace")
+    add(
+        "--interruption-queue-url",
+        default="",
+        help="SQS queue with EventBridge's events about instances; without one, what Nodes and Karpenter say must do",
+    )
     add("--lease-name", default="tenantry-operator")
     add(
         "--redis-file",
@@ -300,6 +307,9 @@ async def _lead(
             vitals.synced = True
             log.info("synced", extra={"tenants": len(live.tenants)})
             group.create_task(queue.run())
+            moved = partial(queue.add, lane=Lane.PROGRESS)
+            url = arguments.interruption_queue_url
+            group.create_task(hand_over(client, live, pods, pod_watch.synced, moved, url))
             group.create_task(resync.forever())
             group.create_task(capacity.run())
             group.create_task(rollouts.forever())

@@ -93,6 +93,40 @@ SCRAPES = Counter(
 ASLEEP = Gauge("tenantry_tenants_asleep", "Tenants that sleep: no pods until a request comes.", registry=REGISTRY)
 SLEEPS = Counter("tenantry_sleeps_total", "Tenants that were put to sleep.", registry=REGISTRY)
 WAKES = Counter("tenantry_wakes_total", "Tenants that were woken up.", registry=REGISTRY)
+SIGNALS = Counter(
+    "tenantry_interruption_signals_total",
+    "Signals that a node goes away, by channel, kind, and whether they were about a node of this cluster.",
+    ["source", "kind", "known"],
+    registry=REGISTRY,
+)
+MESSAGES_SET_ASIDE = Counter(
+    "tenantry_interruption_messages_set_aside_total",
+    "Messages of the interruption queue that nobody can make sense of; the log has their beginnings.",
+    registry=REGISTRY,
+)
+QUEUE_READ_AGE = Gauge(
+    "tenantry_interruption_queue_silence_seconds",
+    "Time since the interruption queue has answered (0 without a queue).",
+    registry=REGISTRY,
+)
+NODES_LEAVING = Gauge("tenantry_nodes_leaving", "Nodes that are known to go away.", registry=REGISTRY)
+HANDOVERS = Counter(
+    "tenantry_handovers_total",
+    "Pods handed over, by why their node went and by how their requests ended.",
+    ["reason", "ended"],  # finished, ended_early, unknown
+    registry=REGISTRY,
+)
+REPLACEMENT_SECONDS = Histogram(
+    "tenantry_handover_replacement_seconds",
+    "Time from the beginning of a pod's hand-over until its replacement was Ready.",
+    buckets=(1, 2, 3, 5, 8, 13, 21, 34, 55, 90, 120, 300),
+    registry=REGISTRY,
+)
+STRANDED = Gauge(
+    "tenantry_handover_stranded",
+    "Tenants whose pods leave a node and whose replacements have not been Ready for more than 30 s: no room, usually.",
+    registry=REGISTRY,
+)
 LEADING = Gauge("tenantry_leading", "1 while this process holds the Lease.", registry=REGISTRY)
 WATCH_EVENTS = Counter(
     "tenantry_watch_events_total",

@@ -26,6 +26,7 @@ class _Meta(Struct, frozen=True, rename="camel"):
     uid: str = ""
     namespace: str = ""
     resource_version: str = "0"
+    creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
@@ -71,6 +72,9 @@ class Pod(Struct, frozen=True, kw_only=True, gc=False):
     serve: str = ""
     #: ``controller.kubernetes.io/pod-deletion-cost``; 0 when it has none.
     cost: int = 0
+    created: datetime | None = None
+    #: What is noted on a pod that is handed over (annotations ``tenantry.dev/handover…``).
+    notes: dict[str, str] = {}
 
     @property
     def namespace(self) -> str:
@@ -101,6 +105,8 @@ def pod(live: LivePod) -> Pod:
         pool=meta.labels.get(names.POOL_LABEL, ""),
         serve=meta.labels.get(names.SERVE_LABEL, ""),
         cost=int(cost) if cost.removeprefix("-").isdigit() else 0,
+        created=meta.creation_timestamp,
+        notes={key: value for key, value in meta.annotations.items() if key.startswith(names.HANDOVER_PREFIX)},
     )
 
 

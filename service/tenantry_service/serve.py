@@ -17,6 +17,7 @@ import uvloop
 
 from tenantry_service import app, laptop, logs
 from tenantry_service.books import Books, OwnBooks, SharedBooks
+from tenantry_service.leaving import Leaving
 from tenantry_service.ledger.sqlite import LedgerError, SqliteLedger
 from tenantry_service.policy import PolicyError
 from tenantry_service.proxy.engine import Engine
@@ -93,6 +94,13 @@ def parser() -> argparse.ArgumentParser:
         help="share of the requests without a traceparent of their own that is traced (default: 1)",
     )
     parse.add_argument("--access-log", action="store_true", help="print a line of JSON for each request")
+    parse.add_argument(
+        "--handover-dir",
+        type=Path,
+        metavar="DIR",
+        help="where the pod's own label tenantry.dev/serve (as file serve) and annotation tenantry.dev/streams-end-at"
+        " (as streams-end-at) are mounted: they tell that its node goes away, and when",
+    )
     parse.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     return parse
 
@@ -146,7 +154,10 @@ def _serve(options: argparse.Namespace) -> int:
         raise StartError(f"--state-dir: {error}") from error
     welcome = laptop.welcome(listener.getsockname(), key, state_dir) if on_laptop else ""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        unwritten = runner.run(_run(snapshot, policy_file, books, watchers, listener, options.drain_seconds, welcome))
+        leaving = None if options.handover_dir is None else Leaving(options.handover_dir)
+        unwritten = runner.run(
+            _run(snapshot, policy_file, books, watchers, listener, options.drain_seconds, welcome, leaving)
+        )
     watchers.close()
     if unwritten:
         log.error("usage events could not be written", extra={"events": unwritten})
@@ -197,6 +208,7 @@ async def _run(
     listener: socket.socket,
     drain_seconds: float,
     welcome: str,
+    leaving: Leaving | None,
 ) -> int:
     """Serve; returns how many usage events could not be written."""
     telemetry = Telemetry()
@@ -230,6 +242,8 @@ async def _run(
     background = [asyncio.create_task(engine.sweep()), asyncio.create_task(drain())]
     if policy_file is not None:
         background.append(asyncio.create_task(policy_file.watch(engine)))
+    if leaving is not None:
+        background.append(asyncio.create_task(leaving.watch(engine)))
     for task in (keeping, *background):
         task.add_done_callback(partial(_on_background_end, server))
     await books.ready()

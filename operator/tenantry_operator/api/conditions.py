@@ -101,6 +101,10 @@ class Reason(StrEnum):
     )
     NOT_EXPOSED = "NotExposed", "Nothing in this cluster leads to the Tenant from outside; the message says what lacks."
     HOSTNAME_TAKEN = "HostnameTaken", "A host name that the Tenant asks for is another's; the message says whose."
+    REPLACEMENT_PENDING = (
+        "ReplacementPending",
+        "A pod's node goes away and its replacement is not Ready for lack of room; the old pod serves to the end.",
+    )
     LIMITS_PER_REPLICA = (
         "LimitsPerReplica",
         "Each pod counts for itself, because no shared counters are configured.",

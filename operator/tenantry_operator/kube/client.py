@@ -215,16 +215,20 @@ class Client:
         uid: str | None = None,
         resource_version: str | None = None,
         dependants_first: bool = False,
+        grace: int | None = None,
     ) -> None:
         """Delete, only if the preconditions hold (else Conflict). Raises NotFound.
 
-        Dependants go in the background, or, with ``dependants_first``, before the object itself is gone.
+        Dependants go in the background, or, with ``dependants_first``, before the object itself is gone. ``grace``:
+        seconds that a pod's processes get to end, instead of its own; 0 does not wait for its kubelet.
         """
         wanted = {"uid": uid, "resourceVersion": resource_version}
         preconditions = {key: value for key, value in wanted.items() if value is not None}
         body: dict[str, object] = {"propagationPolicy": "Foreground" if dependants_first else "Background"}
         if preconditions:
             body["preconditions"] = preconditions
+        if grace is not None:
+            body["gracePeriodSeconds"] = grace
         await self._call("DELETE", resource, resource.path(namespace=namespace, name=name), body=body, into=Nothing)
 
     # Streams
@@ -233,7 +237,9 @@ class Client:
         self,
         resource: Resource,
         *,
+        namespace: str | None = None,
         labels: str = "",
+        fields: str = "",
         since: str,
         into: type[V],
         silence: float,
@@ -249,7 +255,9 @@ class Client:
         query["timeoutSeconds"] = str(random.randint(*WATCH_SECONDS))  # noqa: S311 - so that not all end at once
         if labels:
             query["labelSelector"] = labels
-        path, accept = resource.path(), METADATA if metadata_only else "application/json"
+        if fields:
+            query["fieldSelector"] = fields
+        path, accept = resource.path(namespace=namespace), METADATA if metadata_only else "application/json"
         lines = self._transport.lines(path, kind=resource.kind, query=query, silence=silence, accept=accept)
         async for line in lines:
             envelope = decode(line, Envelope, path)

@@ -42,7 +42,8 @@ class Sink(Protocol[K]):
 
 
 class Reflector(Generic[T, K]):
-    """Follows one kind across the cluster. ``keep`` gives what is kept of an object, at once: long lists stay small."""
+    """Follows one kind, across the cluster or in one namespace. ``keep`` gives what is kept of an object, at once: long
+    lists stay small."""
 
     def __init__(
         self,
@@ -55,11 +56,14 @@ class Reflector(Generic[T, K]):
         keep: Callable[[T], K],
         metadata_only: bool = False,
         missing: Callable[[], None] | None = None,
+        namespace: str | None = None,
+        fields: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._resource, self._sink = client, resource, sink
         self._labels, self._into, self._keep = labels, into, keep
         self._metadata_only, self._missing = metadata_only, missing
+        self._namespace, self._fields = namespace, fields
         self._clock, self._heard = clock, clock()
         self._version = ""
         self._failures = 0
@@ -96,7 +100,12 @@ class Reflector(Generic[T, K]):
         found: list[K] = []
         version = ""
         pages = self._client.pages(
-            self._resource, labels=self._labels, into=self._into, metadata_only=self._metadata_only
+            self._resource,
+            namespace=self._namespace,
+            labels=self._labels,
+            fields=self._fields,
+            into=self._into,
+            metadata_only=self._metadata_only,
         )
         async for page in pages:
             found += [self._keep(item) for item in page.items]
@@ -109,7 +118,9 @@ class Reflector(Generic[T, K]):
     async def _follow(self) -> None:
         events = self._client.watch(
             self._resource,
+            namespace=self._namespace,
             labels=self._labels,
+            fields=self._fields,
             since=self._version,
             into=self._into,
             silence=SILENCE,

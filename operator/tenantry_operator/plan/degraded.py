@@ -13,6 +13,12 @@ from tenantry_operator.plan.observed import Workload
 
 def degraded(facts: Facts, spec: ResolvedSpec, workload: Workload) -> tuple[Reason, str] | None:
     """The gravest thing that is not as it should be, though requests are answered."""
+    if facts.replacement_awaited is not None:
+        return Reason.REPLACEMENT_PENDING, (
+            f"since {facts.replacement_awaited:%Y-%m-%dT%H:%M:%SZ} a pod whose node goes away waits for its"
+            " replacement: see that there is room for it (`kubectl get events` in the tenant's namespace), or allow"
+            " placement.capacity SpotPreferred"
+        )
     if workload.available < workload.wanted:
         return Reason.PARTLY_AVAILABLE, f"{workload.available} of {workload.wanted} pods are available"
     if facts.counts_shared and facts.limiter_mode is not None:

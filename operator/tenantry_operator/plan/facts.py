@@ -121,6 +121,10 @@ class Facts(Struct, frozen=True, kw_only=True):
     granted: Granted = Granted()
     #: What this installation is set to, whether the cluster has it or not.
     way: Way = Way.NONE
+    #: Pods that the Deployment does not count any more and that serve until their replacements are Ready; and since
+    #: when those are awaited longer than they should be.
+    standing_in: int = 0
+    replacement_awaited: datetime | None = None
     #: When something is known to be due (a key expires, a wave begins), whatever else happens.
     next_due: datetime | None = None
 

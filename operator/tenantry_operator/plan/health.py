@@ -1,5 +1,7 @@
 """How a tenant fares of which everything is applied: its pods, and whether its gateway knows the way to them."""
 
+from msgspec.structs import replace
+
 from tenantry_operator.api.conditions import Reason
 from tenantry_operator.api.resolve import ResolvedSpec
 from tenantry_operator.api.tenant import Outcome
@@ -18,6 +20,8 @@ def health(facts: Facts, spec: ResolvedSpec) -> Assessment:
         return Assessment(state=State.PAUSED, reason=Reason.TRAFFIC_SUSPENDED, message=message)
     if workload is None:
         return on_the_way(State.PROGRESSING)
+    if facts.standing_in:
+        workload = replace(workload, available=min(workload.wanted, workload.available + facts.standing_in))
     if workload.wanted == 0 and workload.current:
         return Assessment(state=State.ASLEEP, reason=Reason.ASLEEP)
     if workload.available and history and history[0].outcome is Outcome.READY:

@@ -34,6 +34,8 @@ DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 #: On a running pod: a change makes the kubelet refresh the pod's volumes at once instead of within a minute.
 POLICY_REVISION = f"{GROUP}/policy-revision"
 CREDENTIALS_REVISION = f"{GROUP}/credentials-revision"
+#: How the annotations of a pod that is handed over begin (interruption/names.py).
+HANDOVER_PREFIX = f"{GROUP}/handover"
 
 PART_OF = "applyset.kubernetes.io/part-of"
 SET_ID = "applyset.kubernetes.io/id"

@@ -58,6 +58,9 @@ class Swept(Protocol):
     def drain_deadline(self) -> None:
         """The process ends: end what is under way."""
 
+    def shutdown(self) -> None:
+        """Close when the present answer is complete."""
+
     def streaming(self) -> bool:
         """Whether an answer comes in pieces over it at the moment."""
 
@@ -97,6 +100,8 @@ class Engine:
         self.draining = False
         #: When the last request that was admitted ended (loop time); one that is refused does not count as use.
         self.last_served = asyncio.get_running_loop().time()
+        #: New requests should find another pod: answers end their connections. Nobody is refused yet.
+        self.leaving = False
         #: See ``MAX_HELD_BYTES``.
         self.held_bytes = 0
         self.max_held_bytes = MAX_HELD_BYTES
@@ -186,8 +191,17 @@ class Engine:
                 await self._idle.wait()
         except TimeoutError:
             log.warning("drain deadline: ending what is left", extra={"in_flight": self.telemetry.in_flight})
-            for connection in list(self.connections):
-                connection.drain_deadline()
+            self.end_all()
+
+    def end_all(self) -> None:
+        """Take no new request, and end what is under way by an error that says so.
+
+        Connections end with it: the client's next request would come here again only to be refused.
+        """
+        self.draining = self.telemetry.draining = True
+        for connection in list(self.connections):
+            connection.drain_deadline()
+            connection.shutdown()
 
     def reserve(self, exchange: Ended, command: Reserve, done: Callable[[Decision], None]) -> None:
         """Carry out a Reserve. Whoever gets a reservation has to :meth:`begin` before anything goes upstream."""

@@ -66,6 +66,7 @@ class Output(ClientSide):
             or active is None
             or not active.manner.keep_alive
             or self.engine.draining
+            or self.engine.leaving
             or not (active.complete or self._can_read_on(active))
             or head.status == errors.BODY_TIMEOUT.status
         )

@@ -1,0 +1,1 @@
+"""The little of AWS that the operator speaks: credentials as EKS gives them to pods, signed requests, one SQS queue."""

@@ -1,0 +1,46 @@
+"""`make soak-spot`: 100 interruptions of a Spot node under load, on a kind cluster of this checkout (made if need be).
+
+Environment: INTERRUPTIONS (100), NOTICE (120 seconds), LONGEST (90 seconds: the longest stream), RATE (50 requests a
+second) and STREAMS (40 open ones), each of these for the tenants and once more for the workload without hand-over.
+"""
+
+import os
+import sys
+
+from localcluster import images
+from localcluster.paths import Checkout
+from localcluster.stand import Stand
+from localcluster.steps import run_steps
+
+from tests.bench.spot.load import Shape
+from tests.bench.spot.soak import Plan, run
+from tests.bench.spot.stage import Stage
+
+CLUSTER = "test"
+
+
+def main() -> int:
+    """Bring the cluster up, interrupt, print. 1 when anything was lost."""
+    checkout = Checkout.here()
+    stand = Stand(checkout, CLUSTER, (images.TENANTRY, images.SIMULATOR))
+    run_steps(stand.steps(), checkout.log_dir)
+    shape = Shape(
+        requests_per_second=_given("RATE", 50), streams=int(_given("STREAMS", 40)), longest=_given("LONGEST", 90)
+    )
+    plan = Plan(
+        interruptions=int(_given("INTERRUPTIONS", 100)),
+        notice=_given("NOTICE", 120),
+        load=shape,
+        drained_load=shape,
+    )
+    found = run(Stage.of(stand.cluster, stand.target.kubectl), plan, lambda text: print(text, flush=True))
+    found.print()
+    return 1 if found.served.failed_requests or found.served.cut_streams else 0
+
+
+def _given(name: str, default: float) -> float:
+    return float(os.environ.get(name, default))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""What an interruption soak has found: a table for people, and the line of JSON."""
+
+import json
+from dataclasses import dataclass, field
+
+from tests.bench.spot.load import Outcomes
+
+
+@dataclass
+class Found:
+    """All of it. ``drained``: what clients of the workload without hand-over have seen."""
+
+    served: Outcomes
+    drained: Outcomes
+    interruptions: int = 0
+    notice_s: float = 0.0
+    replacement_s: list[float] = field(default_factory=list)
+
+    def line(self) -> dict[str, float | int]:
+        """The last line."""
+        return {
+            "interruptions": self.interruptions,
+            "failed_requests": self.served.failed_requests,
+            "cut_streams": self.served.cut_streams,
+            "ended_early": self.served.ended_early,
+            "replacement_ready_p50_s": round(percentile(self.replacement_s, 0.5), 2),
+            "replacement_ready_p99_s": round(percentile(self.replacement_s, 0.99), 2),
+            "drain_failed_requests": self.drained.failed_requests,
+            "drain_cut_streams": self.drained.cut_streams,
+            "requests": self.served.requests,
+            "streams": self.served.streams,
+            "drain_requests": self.drained.requests,
+            "drain_streams": self.drained.streams,
+            "drain_ended_early": self.drained.ended_early,
+        }
+
+    def table(self) -> str:
+        """For people."""
+        names = ("requests", "failed_requests", "streams", "cut_streams", "ended_early")
+        rows = [("", "handed over", "kubectl drain")]
+        rows += [(n.replace("_", " "), str(getattr(self.served, n)), str(getattr(self.drained, n))) for n in names]
+        text = [f"{self.interruptions} interruptions with {self.notice_s:.0f} s of notice each"]
+        text += [f"  {label:<18}{ours:>12}{theirs:>15}" for label, ours, theirs in rows]
+        waits = f"{percentile(self.replacement_s, 0.5):.1f} s p50, {percentile(self.replacement_s, 0.99):.1f} s p99"
+        text.append(f"  replacement ready after {waits} ({len(self.replacement_s)} hand-overs)")
+        text += [f"  ! handed over: {each}" for each in self.served.failures]
+        text += [f"  ! drained: {each}" for each in self.drained.failures[:5]]
+        return "\n".join(text)
+
+    def print(self) -> None:
+        """Table and line."""
+        print(self.table())
+        print(json.dumps(self.line()), flush=True)
+
+
+def percentile(values: list[float], part: float) -> float:
+    """The nearest rank; 0 of nothing."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0.0
