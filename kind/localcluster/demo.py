@@ -14,7 +14,7 @@ from pathlib import Path
 
 from localcluster import release
 from localcluster.conversation import Answer, Conversation
-from localcluster.images import SIMULATOR, TENANTRY
+from localcluster.images import POSTGRES, REDIS, SIMULATOR, TENANTRY
 from localcluster.paths import Checkout
 from localcluster.stand import Stand
 from localcluster.steps import Progress, Step, StepLog, run_steps
@@ -32,6 +32,9 @@ OPENAI = {
     "tiers.upstreams[0].credentialsSecret": "openai",
 }
 
+#: With which the platform counts in a Redis and keeps its ledger in a PostgreSQL, both made for development.
+DATASTORES = {"dev.datastores.enabled": "true"}
+
 #: Seconds for a Tenant to become ready; it takes a few.
 READY_TIMEOUT = 120
 
@@ -42,8 +45,8 @@ class Demo:
     def __init__(self, checkout: Checkout, openai_key: str | None) -> None:
         self._checkout = checkout
         self._openai_key = openai_key
-        wanted = (TENANTRY,) if openai_key else (TENANTRY, SIMULATOR)
-        self.stand = Stand(checkout, CLUSTER, wanted, OPENAI if openai_key else None)
+        wanted = (TENANTRY, REDIS, POSTGRES) if openai_key else (TENANTRY, SIMULATOR, REDIS, POSTGRES)
+        self.stand = Stand(checkout, CLUSTER, wanted, {**DATASTORES, **(OPENAI if openai_key else {})})
         self.answer: Answer | None = None
 
     def steps(self) -> list[Step]:

@@ -26,11 +26,11 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 
 {{- /* Names of the Secrets with the datastores' URLs; empty: there is none. */ -}}
 {{- define "tenantry.redisSecret" -}}
-{{ .Values.redis.secret }}
+{{ .Values.redis.secret | default (ternary "dev-redis" "" .Values.dev.datastores.enabled) }}
 {{- end }}
 
 {{- define "tenantry.databaseSecret" -}}
-{{ .Values.database.secret }}
+{{ .Values.database.secret | default (ternary "dev-postgres" "" .Values.dev.datastores.enabled) }}
 {{- end }}
 
 {{- define "tenantry.podSecurity" -}}

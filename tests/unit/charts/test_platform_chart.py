@@ -11,18 +11,12 @@ from tenantry_operator.api.decode import decode_tenant, decode_tier
 from tenantry_operator.api.resolve import resolve
 from tenantry_operator.main import parser
 from tenantry_service.activator.main import parser as activator_parser
+from tenantry_service.writer import main as ledger
 
 from tests.unit.charts.conftest import CHARTS, Object, RenderPlatform, RenderTenant
 from tests.unit.charts.objects import at, find, kinds, pod_specs, violations_of_restricted
 
-EVERYTHING = (
-    "showback.enabled=true",
-    "dev.datastores.enabled=true",
-    "redis.secret=dev-redis",
-    "database.secret=dev-postgres",
-    "operator.replicas=2",
-    "image.tag=dev",
-)
+EVERYTHING = ("showback.enabled=true", "dev.datastores.enabled=true", "operator.replicas=2", "image.tag=dev")
 
 
 @pytest.mark.parametrize("chart", ["tenantry", "tenant"])
@@ -257,6 +251,52 @@ def test_the_api_server_serves_the_operator_on_a_level_of_its_own_unless_that_is
 def test_a_budget_for_the_operator_only_where_it_can_move(platform: RenderPlatform) -> None:
     assert "PodDisruptionBudget" not in kinds(platform())
     assert at(find(platform("operator.replicas=2"), "PodDisruptionBudget"), "spec.maxUnavailable") == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "redis", "database"),
+    [
+        ((), None, None),
+        (("redis.secret=own",), "own", None),
+        (("redis.secret=own", "database.secret=pg"), "own", "pg"),
+        (("dev.datastores.enabled=true",), "dev-redis", "dev-postgres"),
+        (("dev.datastores.enabled=true", "redis.secret=own"), "own", "dev-postgres"),
+    ],
+)
+def test_each_process_gets_the_datastores_that_it_needs_and_no_other(
+    platform: RenderPlatform, settings: tuple[str, ...], redis: str | None, database: str | None
+) -> None:
+    specs = dict(pod_specs(platform(*settings)))
+    assert mounted(specs["tenantry-operator"]) == ({"redis": redis} if redis else {})
+    arguments = parser().parse_args(at(specs["tenantry-operator"], "containers.0.args")[1:])
+    assert str(arguments.redis_file) == ("/etc/tenantry/redis/url" if redis else "None")
+    if database is None:
+        assert "tenantry-ledger" not in specs
+        return
+    assert mounted(specs["tenantry-ledger"]) == {"redis": redis, "database": database}
+    command, *options = at(specs["tenantry-ledger"], "containers.0.args")
+    assert command == "ledger"
+    given = ledger.parser().parse_args(options)
+    assert (str(given.redis_file), str(given.database_file)) == (
+        "/etc/tenantry/redis/url",
+        "/etc/tenantry/database/url",
+    )
+
+
+def mounted(spec: Mapping[str, object]) -> dict[str, str]:
+    """Secrets by the names of their volumes."""
+    return {each["name"]: each["secret"]["secretName"] for each in at(spec, "volumes") if "secret" in each}
+
+
+def test_a_ledger_without_the_way_to_it_is_refused(platform: RenderPlatform) -> None:
+    with pytest.raises(ValueError, match=r"database\.secret is set and redis\.secret is not"):
+        platform("database.secret=pg")
+
+
+def test_ranges_that_redis_is_in_reach_the_operator(platform: RenderPlatform) -> None:
+    specs = dict(pod_specs(platform("redis.secret=own", "redis.cidrs={10.0.0.0/16,10.1.0.0/16}")))
+    arguments = parser().parse_args(at(specs["tenantry-operator"], "containers.0.args")[1:])
+    assert arguments.redis_cidr == ["10.0.0.0/16", "10.1.0.0/16"]
 
 
 def test_datastores_are_off_unless_asked_for_and_their_passwords_are_on_no_command_line(

@@ -7,6 +7,7 @@ import re
 import pytest
 from tenantry_operator.api.units import parse_quantity
 from tenantry_operator.plan import names, objects
+from tenantry_operator.render import RenderError
 from tenantry_service.serve import parser
 
 from tests.unit.charts.conftest import CHARTS, RenderTenant
@@ -307,6 +308,36 @@ async def test_credentials_of_upstreams_are_mounted_by_name(tenant: RenderTenant
     (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "upstreams"]
     paths = [at(source, "secret.items.0.path") for source in volume["projected"]["sources"]]
     assert paths == ["azure/api-key", "openai/api-key"]
+
+
+async def test_pods_are_given_the_shared_counters_and_no_database(tenant: RenderTenant) -> None:
+    redis = {"redis": {"enabled": True}, "network": {"redis": {"port": 6380, "namespace": "stores"}}}
+    without, rendered = await tenant(), await tenant(**redis)
+    assert "NetworkPolicy/allow-redis" not in {f"{each['kind']}/{at(each, 'metadata.name')}" for each in without}
+    spec = at(find(rendered, "Deployment"), "spec.template.spec")
+    assert "--redis-file=/etc/tenantry/redis/url" in at(spec, "containers.0.args")
+    assert {volume["name"] for volume in spec["volumes"] if "secret" in volume} == {"redis"}
+    assert "env" not in at(spec, "containers.0")
+    (rule,) = at(find(rendered, "NetworkPolicy", "allow-redis"), "spec.egress")
+    assert at(rule, "to.0.namespaceSelector.matchExpressions.0.values") == ["stores"]
+    assert rule["ports"] == [{"port": 6380, "protocol": "TCP"}], "nothing else that is in that namespace"
+    assert "--redis-file" not in str(at(find(without, "Deployment"), "spec.template.spec.containers.0.args"))
+
+
+async def test_shared_counters_outside_of_the_cluster_are_reached_by_address(tenant: RenderTenant) -> None:
+    rendered = await tenant(network={"redis": {"port": 6379, "cidrs": ["10.0.0.0/16", "10.1.0.0/16"]}})
+    (rule,) = at(find(rendered, "NetworkPolicy", "allow-redis"), "spec.egress")
+    assert rule["to"] == [{"ipBlock": {"cidr": "10.0.0.0/16"}}, {"ipBlock": {"cidr": "10.1.0.0/16"}}]
+
+
+@pytest.mark.parametrize(
+    "where", [{"port": 6379}, {"port": 6379, "cidrs": []}, {"port": 6379, "namespace": "a", "cidrs": ["10.0.0.0/8"]}]
+)
+async def test_shared_counters_that_are_nowhere_or_twice_are_refused(
+    tenant: RenderTenant, where: dict[str, object]
+) -> None:
+    with pytest.raises(RenderError, match="network"):
+        await tenant(network={"redis": where})
 
 
 async def test_an_image_may_be_named_by_digest(tenant: RenderTenant) -> None:
