@@ -7,6 +7,7 @@ that dies, or a Redis that comes back from its file, leaves no state behind that
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -61,17 +62,22 @@ class Streams:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._tenants: Sequence[str] = ()
+        self._tenants: list[str] = []
         self._lengths = b""
+        #: Whose turn it is: rounds that cannot hold all go on where the last one ended.
+        self._first = ""
         #: Entries that waited when it was last looked, and the age of the oldest (Unix milliseconds of its id).
         self.waiting = 0
         self.oldest_ms: int | None = None
 
     def watch(self, tenants: Sequence[str]) -> None:
         """From now on look at these tenants' streams."""
-        if tenants != self._tenants:
-            self._tenants = tenants
-            self._lengths = b"".join(pack(("XLEN", stream_of(tenant))) for tenant in tenants)
+        in_order = sorted(tenants)
+        at = bisect_left(in_order, self._first)
+        wanted = [*in_order[at:], *in_order[:at]]
+        if wanted != self._tenants:
+            self._tenants = wanted
+            self._lengths = b"".join(pack(("XLEN", stream_of(tenant))) for tenant in wanted)
 
     async def read(self, beyond: Mapping[str, bytes]) -> list[Entry]:
         """What waits, at most about ``BATCH_ENTRIES``, fairly shared. ``beyond``: by tenant, the last entry of a batch
@@ -87,11 +93,16 @@ class Streams:
             self.oldest_ms = None
             return []
         share = max(LEAST_PER_STREAM, BATCH_ENTRIES // len(filled))
-        chosen = filled[: max(1, BATCH_ENTRIES // LEAST_PER_STREAM)]
-        if len(chosen) < len(filled):
-            # The others come first the next time.
-            at = self._tenants.index(chosen[-1][0]) + 1
-            self.watch([*self._tenants[at:], *self._tenants[:at]])
+        chosen: list[tuple[str, int]] = []
+        expected = 0
+        for tenant, waiting in filled:
+            if expected >= BATCH_ENTRIES:
+                # This one and those behind it come first the next time.
+                self._first = tenant
+                self.watch(self._tenants)
+                break
+            chosen.append((tenant, waiting))
+            expected += min(waiting, share)
         replies = await self._link.call(
             ("XRANGE", stream_of(tenant), b"(" + beyond[tenant] if tenant in beyond else b"-", b"+", "COUNT", share)
             for tenant, _ in chosen

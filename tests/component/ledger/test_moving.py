@@ -214,6 +214,23 @@ async def test_a_busy_tenant_does_not_keep_the_others_waiting(world: World, monk
     assert seen == {"busy", *names}
 
 
+async def test_thousands_of_streams_with_little_in_each_are_one_round(world: World) -> None:
+    await put(world.redis, *(event("one", tenant=f"t{number}") for number in range(3_000)))
+    assert len(_tenants(await world.read())) == 3_000
+
+
+async def test_the_turn_goes_round_although_tenants_come_and_go(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "BATCH_ENTRIES", 200)
+    names = [f"t{number:02d}" for number in range(12)]
+    await put(world.redis, *(event(f"{number}", tenant=name) for name in names for number in range(100)))
+    seen: list[str] = []
+    for number in range(6):
+        # As the search for tenants does, every few seconds.
+        world.streams.watch([*names, *(f"new{other}" for other in range(number))])
+        seen += _tenants(await world.streams.read({}))
+    assert sorted(seen) == names
+
+
 async def test_a_password_that_was_rotated_is_taken_over(redis: Link, database: str) -> None:
     url = redis._url()
     told = [url.replace(":", ":wrong", 2).replace("redis:wrong", "redis:", 1)]
