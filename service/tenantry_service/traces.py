@@ -82,7 +82,7 @@ def encode(spans: Sequence[Served], service: str) -> bytes:
 def _span(served: Served) -> dict[str, object]:
     trace = served.trace
     assert trace is not None
-    attributes: dict[str, str | int | float | bool] = {
+    attributes: dict[str, object] = {
         "gen_ai.operation.name": served.operation,
         "http.request.method": served.method,
         "http.route": served.route,
@@ -118,7 +118,7 @@ def _span(served: Served) -> dict[str, object]:
     }
 
 
-def _attribute(name: str, value: str | float | bool) -> dict[str, object]:
+def _attribute(name: str, value: object) -> dict[str, object]:
     if isinstance(value, int):
         return {"key": name, "value": {"intValue": str(value)}}
     if isinstance(value, float):
