@@ -97,7 +97,7 @@ class Reporter:
             "apiVersion": API_VERSION,
             "kind": TENANTS.kind,
             "metadata": {"name": facts.meta.name, "uid": facts.meta.uid},
-            "status": msgspec.to_builtins(status),
+            "status": _said(msgspec.to_builtins(status)),
         }
         try:
             raw = await self._client.apply(TENANTS, facts.meta.name, body, subresource="status", into=dict[str, object])
@@ -140,3 +140,10 @@ class Reporter:
 def _protection_changes(facts: Facts) -> bool:
     # Read by the API server's admission: from the moment it is decided it must be in the status.
     return isinstance(facts.spec, ResolvedSpec) and facts.spec.deletion_protection != facts.status.deletion_protection
+
+
+def _said(value: object) -> object:
+    """Without what is None: the API server knows optional fields as absent, and refuses null."""
+    if isinstance(value, dict):
+        return {key: _said(each) for key, each in value.items() if each is not None}
+    return [_said(each) for each in value] if isinstance(value, list | tuple) else value

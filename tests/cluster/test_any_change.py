@@ -49,8 +49,12 @@ OWNERS = st.one_of(
     ),
 )
 
+#: Durations whose bounds are a rule.
+TTLS = dict.fromkeys(("cache.ttl", "idempotency.ttl"), st.sampled_from(["1s", "90m", "24h", "168h"]))
+
 #: What is drawn from less than the schema allows: things that exist, and no more pods than the cluster has room for.
 NARROWED = {
+    **TTLS,
     "owners[]": OWNERS,
     "tier": st.just("standard"),
     "upstreams[].credentialsSecret": st.just(CREDENTIALS),
@@ -91,7 +95,7 @@ SPECS = allowed(schema("tenants"), {**NARROWED, **dict.fromkeys(LEFT_OUT)}, chec
 REVISION = st.sampled_from(["standard-0a1b2c3d4e", "standard-former"])
 ANY_SPEC = allowed(
     schema("tenants"),
-    {"tier": st.just("standard"), "tierRevision": REVISION, "owners[]": OWNERS},
+    {**TTLS, "tier": st.just("standard"), "tierRevision": REVISION, "owners[]": OWNERS},
     check=keeps_rules,
 )
 

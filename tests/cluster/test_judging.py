@@ -33,7 +33,14 @@ HELD = Judgement("InProgress", waits=True, argocd="Suspended")  # kstatus has no
 GOING = Judgement("Terminating", waits=True, argocd="Progressing")
 
 #: All that are not named here are on the way.
-JUDGED = {State.READY: DONE, State.BLOCKED: STUCK, State.SUSPENDED: HELD, State.PAUSED: HELD, State.DELETING: GOING}
+JUDGED = {
+    State.READY: DONE,
+    State.ASLEEP: DONE,
+    State.BLOCKED: STUCK,
+    State.SUSPENDED: HELD,
+    State.PAUSED: HELD,
+    State.DELETING: GOING,
+}
 
 
 @pytest.fixture

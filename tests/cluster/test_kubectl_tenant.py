@@ -251,7 +251,7 @@ def test_usage_cost_and_top(plugin: Plugin, name: str, cluster: Cluster) -> None
     assert "no price is known for" in told(plugin("cost", "--share-idle", "proportional"))
     shown = json.loads(told(plugin("cost", "--format", "opencost")))
     assert {name, "__idle__"} <= set(shown["data"][0])
-    assert told(plugin("cost", "--format", "focus")).startswith("BilledCost,BillingAccountId,")
+    assert told(plugin("cost", "--format", "focus")).startswith("AvailabilityZone,BilledCost,BillingAccountId,")
     assert "install metrics-server" in refused(plugin("top"))
 
 

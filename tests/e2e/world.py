@@ -151,11 +151,11 @@ def until(done: Callable[[], bool], what: str, seconds: float = PATIENCE, pause:
 
 
 def answers(access: Access) -> bool:
-    """Tell whether the endpoint answers a chat; no listener yet counts as no."""
+    """Tell whether the endpoint answers a chat; no listener yet counts as no, and so does nobody who counts (503)."""
     try:
         with access.sdk() as sdk:
             return sdk.chat.completions.create(model=MODEL, messages=HELLO).choices[0].message.content == ANSWER
-    except openai.APIConnectionError:
+    except (openai.APIConnectionError, openai.InternalServerError):
         return False
 
 
