@@ -16,6 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -70,7 +71,7 @@ def _versioned(log: StepLog) -> list[str]:
     raise Refusal("apt knows no PostgreSQL", REMEDY)
 
 
-class Datastore:
+class Datastore(ABC):
     """One server process with a directory of its own, which goes when it ends."""
 
     name = "datastore"
@@ -99,15 +100,17 @@ class Datastore:
     ) -> None:
         self.close()
 
+    @abstractmethod
     def _prepare(self) -> None:
         """Write what the server needs before its first start."""
 
+    @abstractmethod
     def _command(self) -> Sequence[str | Path]:
-        raise NotImplementedError
+        """What starts the server in the foreground."""
 
+    @abstractmethod
     def _answers(self, connection: socket.socket) -> bool:
         """Whether the server is ready, over a fresh connection."""
-        raise NotImplementedError
 
     @property
     def pid(self) -> int:

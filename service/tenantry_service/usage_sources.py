@@ -85,16 +85,4 @@ def _sqlite_lines(file: Path, tenant: str, since: date) -> list[Day] | None:
             rows = connection.execute(_LINES, (tenant, since.isoformat())).fetchall()
     except sqlite3.Error:
         return None
-    return [
-        Day(
-            day=date.fromisoformat(day),
-            model=model,
-            requests=requests,
-            input_tokens=into,
-            cached_input_tokens=cached,
-            output_tokens=out,
-            nano_usd=nano,
-            estimated=estimated,
-        )
-        for day, model, requests, into, cached, out, nano, estimated in rows
-    ]
+    return [Day.read((date.fromisoformat(day), *rest)) for day, *rest in rows]

@@ -3,8 +3,9 @@
 The ledger's side of it is complete within seconds; what is being used at this very moment is the limiter's to say.
 """
 
+from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 from msgspec import Struct
@@ -53,6 +54,11 @@ class Day(Struct, frozen=True, kw_only=True, rename="camel"):
     output_tokens: int = 0
     nano_usd: int = 0
     estimated: int = 0
+
+    @classmethod
+    def read(cls, row: Sequence[Any]) -> Self:
+        """A line as a ledger's query gives it: the columns are these fields, in their order."""
+        return cls(**dict(zip(cls.__struct_fields__, row, strict=True)))
 
     @classmethod
     def of(cls, day: date, model: str, sums: Sums) -> Self:

@@ -138,19 +138,6 @@ class Publisher:
 async def read_lines(connection: Connection, tenants: Sequence[str], since: date) -> Mapping[str, list[Day]]:
     """The daily lines of some tenants."""
     found: dict[str, list[Day]] = {tenant: [] for tenant in tenants}
-    for tenant, day, model, requests, into, cached, out, nano, estimated in await connection.fetch(
-        _QUERY, tenants, since
-    ):
-        found[tenant].append(
-            Day(
-                day=day,
-                model=model,
-                requests=requests,
-                input_tokens=into,
-                cached_input_tokens=cached,
-                output_tokens=out,
-                nano_usd=nano,
-                estimated=estimated,
-            )
-        )
+    for tenant, *line in await connection.fetch(_QUERY, tenants, since):
+        found[tenant].append(Day.read(line))
     return found
