@@ -53,6 +53,10 @@ class Lookout:
         if self._hostnames is not None:
             self._hostnames.forget(name)
 
+    def takers(self) -> frozenset[str]:
+        """Tenants that asked for a host name which another one has given up since the last call."""
+        return self._hostnames.takers() if self._hostnames is not None else frozenset()
+
     def look(self, record: TenantRecord, turn: Turn, now: datetime) -> Facts:
         """What is known now. A recheck takes nothing for granted that no watch reports."""
         name = record.meta.name

@@ -277,6 +277,7 @@ async def _lead(
         platform=platform,
         accounts=shared.accounts if shared else None,
         watcher=capacity,
+        wake=lambda tenant: queue.add(tenant, Lane.PROGRESS),
     )
     queue = WorkQueue(reconciler.reconcile, workers=arguments.workers, unforeseen=reconciler.unforeseen)
     intake, children = Intake(live, queue), ChildWatches(client, live, queue)

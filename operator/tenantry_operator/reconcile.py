@@ -56,11 +56,12 @@ class Reconciler:
         platform: Platform,
         accounts: Accounts | None = None,
         watcher: Watcher | None = None,
+        wake: Callable[[str], None] = lambda _: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._live, self._accounts, self._now = client, live, accounts, now
-        self._watcher = watcher
+        self._watcher, self._wake = watcher, wake
         self._lookout = Lookout(live, renderer, platform)
         self._reporter = Reporter(client=client, live=live, recorder=recorder, platform=platform, now=now, clock=clock)
         steps = Steps(
@@ -101,9 +102,11 @@ class Reconciler:
             self._reporter.forget(name)
             if self._watcher is not None:
                 self._watcher.forget(name)
+            self._wake_takers()
             return None
         logs.bind(tenant=name, generation=record.meta.generation, attempt=turn.attempt)
         facts = self._reporter.recall(self._lookout.look(record, turn, self._now()))
+        self._wake_takers()
         assessment = assess(facts, GROUP_KINDS)
         try:
             if assessment.state is State.DELETING:
@@ -135,6 +138,10 @@ class Reconciler:
         record = await self._reporter.report(facts, assessment)
         # The answer to our write may hold a change that the watch will now count as an echo.
         return 0.0 if _moved(facts.meta, record.meta) else pause(assessment, facts.next_due, self._now())
+
+    def _wake_takers(self) -> None:
+        for tenant in self._lookout.takers():
+            self._wake(tenant)
 
     def _tell(self, facts: Facts, assessment: Assessment) -> None:
         if self._watcher is not None:

@@ -18,6 +18,10 @@ from tests.cluster.operator_process import Operators
 TEXT = (ROOT / "docs/without-the-operator.md").read_text()
 SECTIONS = {part.partition("\n")[0]: part for part in re.split(r"^## ", TEXT, flags=re.MULTILINE)}
 
+#: Kubernetes' collector looks for new kinds every 30 s, and comes back with growing patience to what it did not know
+#: the owner's kind of: seconds.
+GARBAGE_COLLECTOR = 180.0
+
 CUSTOMERS = {"acme": {}, "globex": {"deletionProtection": True}, "initech": {}}
 
 
@@ -79,7 +83,7 @@ def test_its_commands_do_what_it_says(orphaned: Cluster, tmp_path: Path) -> None
 
     typed("Delete a Tenant")
     assert is_gone("acme")
-    eventually("the namespace goes with it", lambda: goes("acme"))
+    eventually("the namespace goes with it", lambda: goes("acme"), patience=GARBAGE_COLLECTOR)
 
     typed("Keep the customer, let go of the Tenant")
     assert is_gone("globex")
@@ -89,7 +93,7 @@ def test_its_commands_do_what_it_says(orphaned: Cluster, tmp_path: Path) -> None
     eventually("no pods are left", lambda: not orphaned.call("GET", pods)["items"])
 
     typed("Remove what is left of the platform")
-    eventually("the last customer goes", lambda: goes("initech"))
+    eventually("the last customer goes", lambda: goes("initech"), patience=GARBAGE_COLLECTOR)
     assert not goes("globex")
     for collection in (
         "admissionregistration.k8s.io/v1/validatingadmissionpolicies",

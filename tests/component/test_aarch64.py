@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,11 +49,10 @@ def environment(aarch64: Emulated) -> dict[str, str]:
     return {**inherited, "PYTHONPATH": ":".join(places), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1"}
 
 
-@pytest.fixture(scope="module")
-def service(aarch64: Emulated, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Program, Path]]:
-    directory = tmp_path_factory.mktemp("aarch64")
-    state, port = directory / "state", free_port()
-    with simulator_program(directory, "--expect-key-env", "EXPECTED", env={"EXPECTED": CREDENTIAL}) as simulator:
+@pytest.fixture
+def service(aarch64: Emulated, tmp_path: Path) -> Iterator[tuple[Program, Path]]:
+    state, port = tmp_path / "state", free_port()
+    with simulator_program(tmp_path, "--expect-key-env", "EXPECTED", env={"EXPECTED": CREDENTIAL}) as simulator:
         flags = (
             "--host",
             "127.0.0.1",
@@ -65,7 +65,7 @@ def service(aarch64: Emulated, tmp_path_factory: pytest.TempPathFactory) -> Iter
         )
         argv = aarch64.command("-m", "tenantry", "serve", *flags)
         environs = {**environment(aarch64), "OPENAI_API_KEY": CREDENTIAL}
-        with program(directory, "aarch64-service", argv, port, environs, patience=300) as running:
+        with program(tmp_path, "aarch64-service", argv, port, environs, patience=300) as running:
             yield running, state
 
 
@@ -100,4 +100,7 @@ def test_a_stream_is_served_and_billed(service: tuple[Program, Path]) -> None:
     assert chunks[-1].usage == whole.usage
     executable = Path(f"/proc/{running.process.pid}/exe").resolve().name
     assert executable == emulation.QEMU
+    running.process.send_signal(signal.SIGINT)
+    running.process.communicate(timeout=60)
+    assert running.process.returncode == 0
     assert len(ledger_rows(state / "ledger.sqlite")) == 2

@@ -7,7 +7,7 @@ from tenantry_operator.api.resolve import ResolvedSpec
 from tenantry_operator.api.tenant import Outcome
 from tenantry_operator.plan.degraded import degraded
 from tenantry_operator.plan.exposure import Way
-from tenantry_operator.plan.facts import FALLBACK, RECHECK, Assessment, Facts, State, on_the_way
+from tenantry_operator.plan.facts import FALLBACK, Assessment, Facts, State, on_the_way
 from tenantry_operator.plan.observed import Workload
 
 
@@ -58,8 +58,6 @@ def _ready(facts: Facts, spec: ResolvedSpec, workload: Workload) -> Assessment:
         state=State.READY,
         reason=Reason.READY,
         degraded=degraded(facts, spec, workload),
-        # No watch tells when another Tenant gives a host name up.
-        requeue=RECHECK if facts.granted.refused else None,
     )
 
 

@@ -25,6 +25,9 @@ class HostNames:
         self._reserved = frozenset(reserved)
         self._holders: dict[str, str] = {}
         self._held: dict[str, set[str]] = {}
+        #: Host name -> those that asked for it in vain.
+        self._asked: dict[str, set[str]] = {}
+        self._takers: set[str] = set()
 
     def recall(self, tenant: str, hostnames: Iterable[str]) -> None:
         """The tenant's status says that it holds these. What somebody else holds by now, it does not."""
@@ -35,17 +38,25 @@ class HostNames:
     def claim(self, tenant: str, wanted: Sequence[str]) -> Granted:
         """The tenant asks for exactly these: it is given what nobody else has, and gives up all others."""
         self._give_up(tenant, keep=wanted)
+        self._ask_no_more(tenant)
         refused = {}
         for hostname in wanted:
             if hostname in self._reserved:
                 refused[hostname] = ""
             elif (holder := self._take(hostname, tenant)) != tenant:
                 refused[hostname] = holder
+                self._asked.setdefault(hostname, set()).add(tenant)
         return Granted(hostnames=tuple(each for each in wanted if each not in refused), refused=refused)
 
     def forget(self, tenant: str) -> None:
         """The tenant is gone."""
         self._give_up(tenant, keep=())
+        self._ask_no_more(tenant)
+
+    def takers(self) -> frozenset[str]:
+        """Whom to look at again: those that had asked for a host name that was given up since the last call."""
+        takers, self._takers = frozenset(self._takers), set()
+        return takers
 
     def _take(self, hostname: str, tenant: str) -> str:
         holder = self._holders.setdefault(hostname, tenant)
@@ -59,3 +70,10 @@ class HostNames:
                 self._held.setdefault(tenant, set()).add(hostname)
             else:
                 del self._holders[hostname]
+                self._takers |= self._asked.pop(hostname, set())
+
+    def _ask_no_more(self, tenant: str) -> None:
+        for hostname in [each for each, asking in self._asked.items() if tenant in asking]:
+            self._asked[hostname].discard(tenant)
+            if not self._asked[hostname]:
+                del self._asked[hostname]

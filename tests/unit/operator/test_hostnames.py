@@ -38,6 +38,21 @@ def test_nobody_gets_the_gateways_own_host_not_even_by_a_status_that_says_so() -
     assert hosts.claim("acme", [OWN, HOSTS[0]]).refused == {OWN: ""}
 
 
+def test_who_asked_in_vain_is_looked_at_again_once_it_is_free() -> None:
+    hosts = HostNames([OWN])
+    hosts.claim("acme", HOSTS[:2])
+    hosts.claim("bolt", [OWN, *HOSTS[:1]])
+    hosts.claim("core", HOSTS[:2])
+    assert hosts.takers() == frozenset()
+    hosts.claim("acme", HOSTS[1:2])
+    assert hosts.takers() == {"bolt", "core"}
+    assert hosts.takers() == frozenset(), "told once"
+    assert hosts.claim("bolt", HOSTS[:1]).hostnames == HOSTS[:1]
+    hosts.claim("core", HOSTS[2:])
+    hosts.forget("acme")
+    assert hosts.takers() == frozenset(), "core does not ask for it any more"
+
+
 class Claims(RuleBasedStateMachine):
     """Any order of claims and departures."""
 
@@ -45,6 +60,8 @@ class Claims(RuleBasedStateMachine):
     def begin(self) -> None:
         self.hosts = HostNames()
         self.has: dict[str, set[str]] = {}
+        self.asks: dict[str, set[str]] = {}
+        self.told: set[str] = set()
 
     @rule(tenant=st.sampled_from(TENANTS), wanted=st.lists(st.sampled_from(HOSTS), unique=True))
     def claim(self, tenant: str, wanted: list[str]) -> None:
@@ -54,12 +71,23 @@ class Claims(RuleBasedStateMachine):
         assert set(granted.hostnames) | set(granted.refused) == set(wanted)
         for hostname, holder in granted.refused.items():
             assert hostname in self.has[holder]
-        self.has[tenant] = set(granted.hostnames)
+        self.told.discard(tenant)
+        self.has[tenant], self.asks[tenant] = set(granted.hostnames), set(granted.refused)
+        self.wake()
 
     @rule(tenant=st.sampled_from(TENANTS))
     def leave(self, tenant: str) -> None:
         self.hosts.forget(tenant)
         self.has.pop(tenant, None)
+        self.asks.pop(tenant, None)
+        self.wake()
+
+    def wake(self) -> None:
+        """Whoever can have something now has been told, and has not come back yet."""
+        held = {hostname for hostnames in self.has.values() for hostname in hostnames}
+        able = {tenant for tenant, asked in self.asks.items() if asked - held}
+        self.told |= self.hosts.takers()
+        assert able <= self.told
 
     @invariant()
     def no_host_is_two_tenants(self) -> None:
