@@ -28,6 +28,8 @@ MAX_PODS = 110
 TARGET_GROUPS = 100
 NODE_DISK_GB = 20
 DATABASE_GB = 20
+#: `redis.volume.size` of charts/tenantry/values-eks.yaml.
+REDIS_GB = 8
 SYSTEM_NODE = "t4g.medium"
 #: What stands for the Spot group's several types: one that is seldom interrupted.
 SPOT_NODE = "m7g.large"
@@ -39,7 +41,7 @@ LAMBDA_MEMORY_GB = Fraction(1, 2)
 LAMBDA_MAX_SECONDS = 900
 #: One long poll of 20 s after the other.
 QUEUE_POLLS = HOURS * 3600 // 20
-ALARMS = 4
+ALARMS = 3
 
 
 def bills(workload: Workload, book: Book) -> list[Bill]:
@@ -137,7 +139,8 @@ def eks(workload: Workload, book: Book) -> Bill:
             *_instances(Kind.COMPUTE, book, node, nodes, spot=True),
             *_load_balancer(workload, book, 1),
             *_transfer(workload, book),
-            *_datastores(workload, book),
+            *_database(workload, book),
+            *_redis_in_the_cluster(workload, book),
             item(Kind.OPERATION, "interruption queue, long polls", QUEUE_POLLS, book.prices["sqs.request"]),
             item(Kind.OPERATION, "alarms", ALARMS, book.prices["cloudwatch.alarm"]),
         ),
@@ -234,8 +237,21 @@ def _transfer(workload: Workload, book: Book) -> tuple[Item, ...]:
 def _datastores(workload: Workload, book: Book) -> tuple[Item, ...]:
     if not workload.datastores:
         return ()
+    cache = item(Kind.CACHE, "Valkey cache.t4g.micro", HOURS, book.prices["cache.valkey.t4g.micro"])
+    return (*_database(workload, book), cache)
+
+
+def _database(workload: Workload, book: Book) -> tuple[Item, ...]:
+    if not workload.datastores:
+        return ()
     return (
         item(Kind.DATABASE, "PostgreSQL db.t4g.micro", HOURS, book.prices["rds.t4g.micro"]),
         item(Kind.DATABASE, f"its disk, {DATABASE_GB} GB", DATABASE_GB, book.prices["rds.storage"]),
-        item(Kind.CACHE, "Valkey cache.t4g.micro", HOURS, book.prices["cache.valkey.t4g.micro"]),
     )
+
+
+def _redis_in_the_cluster(workload: Workload, book: Book) -> tuple[Item, ...]:
+    """A pod on the system's node, and a volume."""
+    if not workload.datastores:
+        return ()
+    return (item(Kind.CACHE, f"Redis in the cluster, volume of {REDIS_GB} GB", REDIS_GB, book.prices["ebs.gp3"]),)

@@ -61,7 +61,7 @@ class Desk:
         for part in steps(window(query.get("window", "24h"), self._now()), query.get("step", "window")):
             made, uses, seen = statement(self._store.read(part.start, part.end), **_sharing(query))
             (rows,) = allocations(made, uses, part, minutes=seen / 60)
-            found.append({_named(name, by): {**row, "name": _named(name, by)} for name, row in rows.items()})
+            found.append({_named(name, by): _row(row, _named(name, by), by) for name, row in rows.items()})
         return found
 
     def _focus(self, query: Mapping[str, str]) -> str:
@@ -72,6 +72,12 @@ class Desk:
 
 def _named(name: str, by: str) -> str:
     return f"tenant-{name}" if by == BY_NAMESPACE and not name.startswith("__") else name
+
+
+def _row(row: dict[str, object], name: str, by: str) -> dict[str, object]:
+    if by != BY_NAMESPACE or name.startswith("__"):
+        return {**row, "name": name}
+    return {**row, "name": name, "properties": {"namespace": name}}
 
 
 def _sharing(query: Mapping[str, str]) -> dict[str, Sharing]:

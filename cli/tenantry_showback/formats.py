@@ -3,10 +3,10 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from tenantry_usage.focus import COLUMNS
+from tenantry_usage.focus import COLUMNS, UNIT_PRICES
 
 from tenantry_showback.statement import GIB, Line, Statement, Use
 
@@ -33,7 +33,8 @@ def allocations(
 ) -> list[dict[str, dict[str, object]]]:
     """What ``GET /allocation/compute?aggregate=label:tenant`` answers as ``data``: one set for the whole window.
 
-    ``minutes``: how much of the window was seen, if not all of it.
+    ``minutes``: how much of the window was seen, if not all of it. An allocation then begins as much later: OpenCost's
+    clients work out rates from its ``start`` and ``end``.
 
     https://github.com/opencost/opencost/blob/develop/core/pkg/opencost/allocation_json.go
     Costs are numbers there, not strings; nano-dollars survive that up to some four million dollars.
@@ -60,7 +61,7 @@ def _allocation(name: str, window: Window, minutes: float, cpu: int, memory: int
         "name": name,
         "properties": {"labels": {"tenantry_dev_tenant": name}} if not name.startswith("__") else {},
         "window": {"start": _stamp(window.start), "end": _stamp(window.end)},
-        "start": _stamp(window.start),
+        "start": _stamp(window.end - timedelta(minutes=minutes)),
         "end": _stamp(window.end),
         "minutes": minutes,
         "cpuCores": cpu / 1000 / seconds,
@@ -116,7 +117,7 @@ def _row(
     return {
         **dict.fromkeys(COLUMNS, ""),
         **dict.fromkeys(("BilledCost", "ContractedCost", "EffectiveCost", "ListCost"), cost),
-        **dict.fromkeys(("ContractedUnitPrice", "ListUnitPrice", "PricingCurrencyEffectiveCost"), cost),
+        **dict.fromkeys((*UNIT_PRICES, "PricingCurrencyEffectiveCost"), cost),
         "BillingAccountId": account,
         "BillingAccountName": account,
         "BillingAccountType": "Cluster",
@@ -147,6 +148,7 @@ def _row(
         "ServiceSubcategory": "Generative AI" if part == "tokens" else f"Other ({category})",
         "SkuId": part,
         "SkuMeter": "Share",
+        "SkuPriceId": part,
         **owner,
         "Tags": "{}",
     }

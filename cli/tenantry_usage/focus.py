@@ -1,8 +1,12 @@
 """Usage as a FOCUS 1.2 dataset (https://focus.finops.org/focus-specification/v1-2/): every column of the specification,
 in its order, and our own ones behind, which have to begin with ``x_``. Pure.
 
-A line is a daily charge: one SKU (the model) of one resource (the endpoint of a tenant), by one of its keys. The list
-price is what is charged; discounts and commitments do not exist here, and their columns are null.
+A line is a daily charge: one SKU (the model) of one resource (the endpoint of a tenant), by one of its keys. Tokens of
+different kinds have different prices, so what is priced is the day, and what is consumed are its tokens. The list price
+is what is charged; discounts and commitments do not exist here, and their columns are null.
+
+The 57 columns are those of AWS' dictionary of the same version, too:
+https://docs.aws.amazon.com/cur/latest/userguide/table-dictionary-focus-1-2-aws-columns.html.
 """
 
 import json
@@ -71,7 +75,48 @@ COLUMNS = (
     "Tags",
 )
 OWN_COLUMNS = ("x_Requests", "x_InputTokens", "x_CachedInputTokens", "x_OutputTokens", "x_EstimatedRequests")
-_UNIT = "Tokens"
+#: Columns that must not be null for a charge of category "Usage" that corrects no other.
+NEVER_NULL = (
+    "BilledCost",
+    "BillingAccountId",
+    "BillingAccountType",
+    "BillingCurrency",
+    "BillingPeriodEnd",
+    "BillingPeriodStart",
+    "ChargeCategory",
+    "ChargeFrequency",
+    "ChargePeriodEnd",
+    "ChargePeriodStart",
+    "ConsumedQuantity",
+    "ConsumedUnit",
+    "ContractedCost",
+    "ContractedUnitPrice",
+    "EffectiveCost",
+    "InvoiceIssuerName",
+    "ListCost",
+    "ListUnitPrice",
+    "PricingCategory",
+    "PricingCurrency",
+    "PricingCurrencyContractedUnitPrice",
+    "PricingCurrencyEffectiveCost",
+    "PricingCurrencyListUnitPrice",
+    "PricingQuantity",
+    "PricingUnit",
+    "ProviderName",
+    "PublisherName",
+    "ServiceCategory",
+    "ServiceName",
+    "ServiceSubcategory",
+    "SkuId",
+    "SkuPriceId",
+)
+#: What is one unit times its price.
+UNIT_PRICES = (
+    "ContractedUnitPrice",
+    "ListUnitPrice",
+    "PricingCurrencyContractedUnitPrice",
+    "PricingCurrencyListUnitPrice",
+)
 
 
 def rows(line: Line, account: str) -> Iterator[dict[str, str]]:
@@ -80,6 +125,7 @@ def rows(line: Line, account: str) -> Iterator[dict[str, str]]:
     tokens = str(line.input_tokens + line.output_tokens)
     start, end = _month(line.day)
     yield {
+        **dict.fromkeys(UNIT_PRICES, cost),
         "BilledCost": cost,
         "BillingAccountId": account,
         "BillingAccountName": account,
@@ -93,7 +139,7 @@ def rows(line: Line, account: str) -> Iterator[dict[str, str]]:
         "ChargePeriodEnd": _moment(line.day + timedelta(days=1)),
         "ChargePeriodStart": _moment(line.day),
         "ConsumedQuantity": tokens,
-        "ConsumedUnit": _UNIT,
+        "ConsumedUnit": "Tokens",
         "ContractedCost": cost,
         "EffectiveCost": cost,
         "InvoiceIssuerName": account,
@@ -101,8 +147,8 @@ def rows(line: Line, account: str) -> Iterator[dict[str, str]]:
         "PricingCategory": "Standard",
         "PricingCurrency": "USD",
         "PricingCurrencyEffectiveCost": cost,
-        "PricingQuantity": tokens,
-        "PricingUnit": _UNIT,
+        "PricingQuantity": "1",
+        "PricingUnit": "Days",
         "ProviderName": account,
         "PublisherName": account,
         "ResourceId": f"{line.tenant}/{line.key}",
@@ -113,6 +159,7 @@ def rows(line: Line, account: str) -> Iterator[dict[str, str]]:
         "ServiceSubcategory": "Generative AI",
         "SkuId": line.model or "none",
         "SkuMeter": "Tokens",
+        "SkuPriceId": line.model or "none",
         "SubAccountId": line.tenant,
         "SubAccountName": line.tenant,
         "SubAccountType": "Tenant",

@@ -224,6 +224,12 @@ DASHBOARDS = (
                 "ops",
                 [Query("sum by (kind) (rate(tenantry_drift_corrected_total[$__rate_interval]))", "{{kind}}")],
             ),
+            Panel("Nodes that leave", "short", [Query("max(tenantry_nodes_leaving)")]),
+            Panel(
+                "Hand-overs per second, by how they ended",
+                "ops",
+                [Query("sum by (ended) (rate(tenantry_handovers_total[$__rate_interval]))", "{{ended}}")],
+            ),
             Panel("Memory", "bytes", [Query('process_resident_memory_bytes{pod=~"tenantry-operator.*"}', "{{pod}}")]),
         ),
     ),

@@ -41,6 +41,9 @@ def checks(root: Path, bin_dir: Path) -> list[Step]:
 
         return run
 
+    def reference(log: StepLog) -> None:
+        log.run([bin_dir / "python", "-m", "generator", "--check"], cwd=root, env={"PYTHONPATH": str(root / "docs")})
+
     def helm_lint(log: StepLog) -> None:
         helm = tools.helm()
         charts = root / "charts"
@@ -57,5 +60,6 @@ def checks(root: Path, bin_dir: Path) -> list[Step]:
             program(bin_dir / "python", "-m", "tenantry_operator.api.crd", "--check"),
             remedy="make crds",
         ),
+        Step("reference and dashboards match the code", reference, remedy="make reference"),
         Step("helm lint", helm_lint),
     ]

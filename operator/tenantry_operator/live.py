@@ -49,6 +49,13 @@ class StandIn(Struct, frozen=True):
     awaited: datetime | None = None
 
 
+class Leaving(Struct, frozen=True):
+    """Why a node goes away (``interruption.signals.Kind``), and when, if that is known."""
+
+    why: str
+    deadline: datetime | None = None
+
+
 @dataclass(slots=True)
 class Live:
     """The operator's picture of the cluster. Every ``put``/``drop`` says whether it was news."""
@@ -71,6 +78,8 @@ class Live:
     #: Tenants with pods that serve though they are about to leave: how many do, and since when their replacements are
     #: awaited longer than they should be (None: they are not).
     stand_ins: dict[str, StandIn] = field(default_factory=dict)
+    #: Nodes that are known to go away.
+    leaving: dict[str, Leaving] = field(default_factory=dict)
     _tier_versions: dict[str, int] = field(default_factory=dict)
     _children: dict[str, dict[Ref, Child]] = field(default_factory=dict)
 

@@ -1,4 +1,5 @@
-"""Those who judge from outside whether a Tenant is as it should be: kstatus (Flux, Helm 4), Argo CD, kubectl wait."""
+"""Those who judge from outside whether a Tenant is as it should be: kstatus (Flux, Helm 4), Argo CD, kubectl wait; and
+OpenCost, of what a tenant costs."""
 
 import functools
 import json
@@ -25,9 +26,18 @@ UNAVAILABLE = ("io", "os", "package", "require", "dofile", "loadfile", "debug", 
 
 def kstatus(objects: Sequence[Mapping[str, Any]]) -> list[str]:
     """The verdicts of the library itself: InProgress, Failed, Current, Terminating, NotFound or Unknown."""
-    done = subprocess.run([str(_kstatus())], input=json.dumps(objects), capture_output=True, text=True, check=True)
+    argv = [str(_built("kstatus"))]
+    done = subprocess.run(argv, input=json.dumps(objects), capture_output=True, text=True, check=True, timeout=60)
     verdicts: list[str] = json.loads(done.stdout)
     return verdicts
+
+
+def opencost(url: str) -> dict[str, Any]:
+    """What OpenCost's own types and arithmetic make of an allocation endpoint: ``sets``, ``rows`` and ``total``."""
+    done = subprocess.run([str(_built("opencost")), url], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    read: dict[str, Any] = json.loads(done.stdout)
+    return read
 
 
 def argocd(obj: Mapping[str, Any]) -> tuple[str, str]:
@@ -48,14 +58,14 @@ def waits(kubectl: Kubectl, name: str) -> bool:
 
 
 @functools.cache
-def _kstatus() -> Path:
-    module = Path(__file__).with_name("kstatus")
+def _built(program: str) -> Path:
+    module = Path(__file__).with_name(program)
     require_go()
 
     def build(into: Path) -> None:
         env = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly -buildvcs=false"}
-        argv = ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(into / "kstatus"), "."]
+        argv = ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(into / program), "."]
         subprocess.run(argv, cwd=module, env=env, check=True)
 
-    place, _ = built_once(Checkout.here().cache, "kstatus", digest_of(files=files_below(module), root=module), build)
-    return place / "kstatus"
+    place, _ = built_once(Checkout.here().cache, program, digest_of(files=files_below(module), root=module), build)
+    return place / program

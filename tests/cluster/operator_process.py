@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,10 @@ class Operators:
     directory: Path
     started: list[Operator] = field(default_factory=list)
 
-    def start(self, *arguments: str, lease: str = "tenantry-operator") -> Operator:
-        """Start one, with further arguments; it may not be leading yet."""
+    def start(
+        self, *arguments: str, lease: str = "tenantry-operator", environment: Mapping[str, str] | None = None
+    ) -> Operator:
+        """Start one, with further arguments and variables; it may not be leading yet."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         log = self.directory / f"operator-{len(self.started)}.log"
@@ -105,8 +108,8 @@ class Operators:
         command += ["--kubeconfig", str(self.kubeconfig), "--chart", "charts/tenant"]
         command += ["--tenant-image", "tenantry:test", "--lease-name", lease, *arguments]
         with log.open("wb") as out:
-            environment = {**os.environ, "TENANTRY_RENDER": renderer()}
-            process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
+            variables = {**os.environ, "TENANTRY_RENDER": renderer(), **(environment or {})}
+            process = subprocess.Popen(command, stdout=out, stderr=out, env=variables, start_new_session=True)
         operator = Operator(process, log, port)
         self.started.append(operator)
         return operator

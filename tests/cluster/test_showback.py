@@ -8,6 +8,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from tests.cluster.cluster import TENANTS, Cluster, RefusedError, eventually
 from tests.cluster.installation import SYSTEM, Installation, kubeconfig_for
+from tests.cluster.judges import opencost
 from tests.cluster.kubectl import kubectl_for, rendered
 from tests.cluster.operator_process import Operators
 
@@ -101,6 +103,30 @@ def test_hours_are_recorded_and_divided_and_outlive_the_process(
     with showback(account, hours) as base:
         eventually("it goes on where it was", lambda: day(base)[acme]["minutes"] > minutes)
         assert day(base)[acme]["externalCost"] == pytest.approx(2.5)
+
+
+def test_opencosts_own_types_read_it_and_come_to_the_same_sums(
+    cluster: Cluster, account: Path, acme: str, tmp_path: Path
+) -> None:
+    spend(cluster, acme, "1.00")
+    with showback(account, tmp_path / "hours.db") as base:
+        eventually("the tenant is seen", lambda: day(base).get(acme))
+        spend(cluster, acme, "8.25")
+        eventually("its tokens are counted", lambda: day(base)[acme]["externalCost"] == pytest.approx(7.25))
+        now = datetime.now(UTC)
+        window = f"{now - timedelta(hours=3):%Y-%m-%dT%H:00:00Z},{now:%Y-%m-%dT%H:%M:%SZ}"
+        url = f"{base}/allocation/compute?window={window}&step=1h&aggregate=namespace&shareOverhead=even"
+        read = opencost(url)
+    assert read["sets"] >= 1
+    assert {f"tenant-{acme}", "__idle__"} <= {row["name"] for row in read["rows"]}
+    for row in read["rows"]:
+        assert row["totalCost"] == pytest.approx(row["saidTotalCost"], abs=1e-9), row["name"]
+        assert row["minutes"] == pytest.approx(row["saidMinutes"], abs=1e-6), row["name"]
+    assert read["total"] == pytest.approx(sum(row["saidTotalCost"] for row in read["rows"]), abs=1e-9)
+    (ours,) = [row for row in read["rows"] if row["namespace"] == f"tenant-{acme}"]
+    assert ours["externalCost"] == pytest.approx(7.25)
+    assert ours["cpuCores"] == pytest.approx(0.1), "hours over the time between start and end"
+    assert ours["ramBytes"] == pytest.approx(96 * 2**20)
 
 
 def test_its_account_may_list_what_it_needs_and_no_more(account: Path) -> None:

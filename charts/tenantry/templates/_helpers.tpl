@@ -26,7 +26,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 
 {{- /* Names of the Secrets with the datastores' URLs; empty: there is none. */ -}}
 {{- define "tenantry.redisSecret" -}}
-{{ .Values.redis.secret | default (ternary "dev-redis" "" .Values.dev.datastores.enabled) }}
+{{ .Values.redis.secret | default (ternary "tenantry-redis" (ternary "dev-redis" "" .Values.dev.datastores.enabled) .Values.redis.create) }}
 {{- end }}
 
 {{- define "tenantry.databaseSecret" -}}

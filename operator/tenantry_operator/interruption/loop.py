@@ -6,6 +6,7 @@ fails is tried again with the next look; one that lost a race is decided upon an
 """
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -27,12 +28,12 @@ from tenantry_operator.interruption.handover import (
 )
 from tenantry_operator.interruption.nodes import NodeNote
 from tenantry_operator.interruption.observed import LiveNode, Node, handover, node
-from tenantry_operator.interruption.signals import Mark, Signal, merged
+from tenantry_operator.interruption.signals import Kind, Mark, Signal, merged
 from tenantry_operator.kube import errors
 from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.reflector import Reflector
 from tenantry_operator.kube.resources import DEPLOYMENTS, NODES, PODS
-from tenantry_operator.live import Live
+from tenantry_operator.live import Leaving, Live
 from tenantry_operator.plan import names as plan_names
 from tenantry_operator.plan.observed import Ref, version
 from tenantry_operator.pods import LivePod, Pod, Pods, pod
@@ -48,6 +49,8 @@ FRESH = 2.0
 RETRY = 1.0
 #: Seconds for a signal to be noted on its Node.
 NOTED_WITHIN = 10.0
+#: How the requests of a pod that was handed over can have ended.
+ENDINGS = FINISHED, ENDED_EARLY, UNKNOWN = "finished", "ended_early", "unknown"
 #: Signals of instances that are no node (yet) that are kept, and for how long: an instance may be told to go before its
 #: kubelet has registered, and most messages of a shared account are about instances that never will.
 UNKNOWN_KEPT, UNKNOWN_FOR = 1000, timedelta(minutes=5)
@@ -77,6 +80,8 @@ class Handovers:
         self._wake = asyncio.Event()
         self.nodes = Reflector(client, NODES, self, labels="", into=LiveNode, keep=node)
         metrics.WATCH_AGE_SECONDS.labels(NODES.kind).set_function(self.nodes.age)
+        for kind, ended in itertools.product(Kind, ENDINGS):
+            metrics.HANDOVERS.labels(kind.value, ended)  # from 0 on, or an alert would not see the first of them
         pods.listeners.append(self._pod_changed)
 
     # What is heard. A sink of ``Reflector`` for nodes, a listener for pods, and signals from elsewhere.
@@ -189,6 +194,7 @@ class Handovers:
     def _tell(self, plan: Plan) -> None:
         """Metrics, and tenants whose replacements do not come up (or now have)."""
         metrics.NODES_LEAVING.set(len(plan.leaving))
+        self._live.leaving = {name: Leaving(mark.kind, mark.deadline) for name, mark in plan.leaving.items()}
         metrics.STRANDED.set(sum(each.awaited is not None for each in plan.stand_ins.values()))
         before, self._live.stand_ins = self._live.stand_ins, plan.stand_ins
         for tenant in before.keys() | plan.stand_ins.keys():
@@ -248,7 +254,7 @@ class Handovers:
     async def _remove(self, item: Pod, grace: int | None) -> None:
         await self._client.delete(PODS, item.name, namespace=item.namespace, uid=item.uid, grace=grace)
         seen = self._in_flight.get(item.uid)
-        ended = "unknown" if seen is None else "finished" if seen[1] == 0 else "ended_early"
+        ended = UNKNOWN if seen is None else FINISHED if seen[1] == 0 else ENDED_EARLY
         metrics.HANDOVERS.labels(handover(item).reason.value, ended).inc()
         log.info("pod handed over", extra={"tenant": item.tenant, "pod": item.name, "ended": ended})
         # The watch tells in a moment; until then it is not to be deleted again.

@@ -13,6 +13,7 @@ from tenantry_operator.api.decode import FieldError
 from tenantry_operator.api.settings import Settings
 from tenantry_operator.api.tenant import Tenant
 from tenantry_operator.api.units import parse_usd
+from tenantry_operator.interruption.signals import Kind
 from tenantry_operator.kube.events import Told
 from tenantry_operator.live import Live, TenantRecord
 
@@ -34,8 +35,21 @@ class Row(Struct, frozen=True, kw_only=True):
     used: int | None
 
 
+#: Why a node goes away, in words.
+WHY = {
+    Kind.GONE: "It has stopped.",
+    Kind.LOST: "Nobody has heard of it for a while.",
+    Kind.STOPPING: "It is being stopped.",
+    Kind.SPOT: "Spot interruption: EC2 takes it back.",
+    Kind.GROUP: "Its Auto Scaling group removes it.",
+    Kind.MAINTENANCE: "AWS has scheduled work on its host.",
+    Kind.DRAIN: "It is being drained.",
+    Kind.REBALANCE: "A Spot interruption has become likely.",
+}
+
+
 class NodeAtRisk(Struct, frozen=True, kw_only=True):
-    """A node that is about to go away, and until when its pods can stay."""
+    """A node that is about to go away, and when; None: nobody knows."""
 
     name: str
     why: str
@@ -58,10 +72,6 @@ def _nothing(_: str) -> int | None:
     return None
 
 
-def _nowhere() -> Iterable[NodeAtRisk]:
-    return ()
-
-
 @dataclass(slots=True)
 class Board:
     """Where the page gets its content from; ``main`` fills it in once the process leads."""
@@ -69,7 +79,6 @@ class Board:
     live: Live | None = None
     told: Iterable[Told] = ()
     in_flight: Callable[[str], int | None] = _nothing
-    nodes: Callable[[], Iterable[NodeAtRisk]] = _nowhere
 
     def show(self, time: datetime) -> Overview:
         """The content at this moment."""
@@ -78,7 +87,6 @@ class Board:
             time=time,
             leading=self.live is not None,
             in_flight=self.in_flight,
-            nodes=self.nodes(),
             events=tuple(self.told),
         )
 
@@ -89,7 +97,6 @@ def overview(
     time: datetime,
     leading: bool,
     in_flight: Callable[[str], int | None],
-    nodes: Iterable[NodeAtRisk],
     events: Sequence[Told],
 ) -> Overview:
     """The page's content. Tenants that are not Ready come first, then by name; the latest Events first."""
@@ -101,7 +108,10 @@ def overview(
         leading=leading,
         rows=tuple(rows),
         reasons=tuple(sorted(counted.items(), key=lambda item: (-item[1], item[0]))),
-        nodes=tuple(sorted(nodes, key=lambda node: node.name)),
+        nodes=tuple(
+            NodeAtRisk(name=name, why=WHY[Kind(each.why)], deadline=each.deadline)
+            for name, each in sorted(live.leaving.items())
+        ),
         events=tuple(reversed(events)),
     )
 

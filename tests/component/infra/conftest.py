@@ -1,56 +1,25 @@
-"""The tools that read templates, each set in a virtual environment of its own, from a lock with hashes."""
+"""The Pythons that have the tools, and what AWS' clients find in their environment."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from localcluster.cache import built_once, digest_of
-from localcluster.paths import Checkout
 
-LOCKS = Path(__file__).parent / "locks"
-
-
-def installed(name: str) -> Path:
-    """The environment of a lock, installed into the cache the first time."""
-    lock = LOCKS / f"{name}.txt"
-
-    def install(into: Path) -> None:
-        subprocess.run([sys.executable, "-m", "venv", into], check=True)
-        pip: list[str | Path] = [
-            into / "bin" / "python",
-            "-m",
-            "pip",
-            "--disable-pip-version-check",
-            "install",
-            "--quiet",
-        ]
-        subprocess.run([*pip, "--require-hashes", "--only-binary", ":all:", "-r", lock], check=True)
-
-    place, _ = built_once(Checkout.here().cache, f"infra-{name}", digest_of(sys.version, files=[lock]), install)
-    return place
+from tests.component.infra.environments import AWS, python_with
 
 
 @pytest.fixture(scope="session")
 def cloud_python() -> Path:
     """The Python that has cfn-lint, moto and kubernetes-validate."""
-    return installed("cloud") / "bin" / "python"
+    return python_with("cloud")
 
 
 @pytest.fixture(scope="session")
 def checkov_python() -> Path:
     """The Python that has checkov."""
-    return installed("checkov") / "bin" / "python"
+    return python_with("checkov")
 
 
 @pytest.fixture
 def aws_environment() -> dict[str, str]:
     """An environment in which an AWS client works, but not for a real account."""
-    return {
-        "PATH": "/usr/bin:/bin",
-        "HOME": "/nonexistent",
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
+    return dict(AWS)

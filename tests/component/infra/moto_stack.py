@@ -6,6 +6,7 @@ moto 5.2 creates neither EKS, ElastiCache users, alarms nor budgets, and has no 
 import json
 import re
 import sys
+from datetime import datetime
 from ipaddress import ip_network
 from typing import Any
 
@@ -21,6 +22,7 @@ KNOWN = {
 }
 Template = dict[str, Any]
 
+REGION, QUEUE = "us-east-1", "tenantry-interruptions"
 PARAMETERS = {"ApiAccessCidr": "203.0.113.7/32", "AlertEmail": "ops@example.com"}
 
 
@@ -50,26 +52,43 @@ def reduced(template: Template) -> tuple[Template, list[str]]:
     return {**rest, "Resources": cidrs(kept)}, left_out
 
 
-def main(path: str, events: list[Template]) -> None:
-    """Create the stack, put the events on the bus, read the queue."""
+def create(path: str) -> tuple[Template, list[str]]:
+    """Create the stack; the stack, and what was left out."""
     template, problems = decode(path)
     assert not problems, problems
     smaller, left_out = reduced(json.loads(json.dumps(template, default=str)))
-    region = "us-east-1"
-    cloudformation = boto3.client("cloudformation", region)
+    cloudformation = boto3.client("cloudformation", REGION)
     cloudformation.create_stack(
         StackName="tenantry",
         TemplateBody=json.dumps(smaller),
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in PARAMETERS.items()],
     )
     (stack,) = cloudformation.describe_stacks(StackName="tenantry")["Stacks"]
-    sqs = boto3.client("sqs", region)
-    queue = sqs.get_queue_url(QueueName="tenantry-interruptions")["QueueUrl"]
-    boto3.client("events", region).put_events(
-        Entries=[
-            {"Source": e["source"], "DetailType": e["detail-type"], "Detail": json.dumps(e["detail"])} for e in events
-        ]
-    )
+    return stack, left_out
+
+
+def put(events: list[Template]) -> None:
+    """Put events on the bus. Their ``time`` is kept, where they have one."""
+    entries = [
+        {
+            "Source": event["source"],
+            "DetailType": event["detail-type"],
+            "Detail": json.dumps(event["detail"]),
+            "Resources": event.get("resources", []),
+            **({"Time": datetime.fromisoformat(event["time"])} if "time" in event else {}),
+        }
+        for event in events
+    ]
+    told = boto3.client("events", REGION).put_events(Entries=entries)
+    assert told["FailedEntryCount"] == 0, told
+
+
+def main(path: str, events: list[Template]) -> None:
+    """Create the stack, put the events on the bus, read the queue."""
+    stack, left_out = create(path)
+    sqs = boto3.client("sqs", REGION)
+    queue = sqs.get_queue_url(QueueName=QUEUE)["QueueUrl"]
+    put(events)
     received = []
     while got := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=0).get("Messages"):
         received += [json.loads(message["Body"]) for message in got]
@@ -79,7 +98,7 @@ def main(path: str, events: list[Template]) -> None:
                 "status": stack["StackStatus"],
                 "leftOut": left_out,
                 "queue": sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"],
-                "subnets": sorted(s["CidrBlock"] for s in boto3.client("ec2", region).describe_subnets()["Subnets"]),
+                "subnets": sorted(s["CidrBlock"] for s in boto3.client("ec2", REGION).describe_subnets()["Subnets"]),
                 "received": received,
             }
         )

@@ -1,13 +1,15 @@
-"""Run with the Python of locks/cloud.txt: SQS as moto knows it, over HTTP, for clients that are not boto3.
+"""Run as a module, with the Python of locks/cloud.txt: SQS as moto knows it, over HTTP, for clients that are not boto3.
 
 Bodies go to boto3, which refuses parameters that SQS does not have; signatures are reckoned anew by botocore.
-Prints its port; the first argument is a JSON list of message bodies to begin with.
+Prints the queue's URL. The first argument is a JSON list of message bodies to begin with, or the path of a template:
+then the queue is the one of that stack, and a PUT of EventBridge events (a JSON list) puts them on the stack's bus.
 """
 
 import json
 import re
 import sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import boto3
@@ -16,8 +18,9 @@ import botocore.awsrequest
 import botocore.credentials
 from moto import mock_aws
 
-REGION, QUEUE = "us-east-1", "tenantry-interruptions"
-METHODS = {"ReceiveMessage": "receive_message", "DeleteMessage": "delete_message"}
+from tests.component.infra import moto_stack
+from tests.component.infra.moto_stack import QUEUE, REGION
+
 KEY, SECRET, TOKEN = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "session/token+with=signs"
 
 
@@ -54,11 +57,23 @@ class Handler(BaseHTTPRequestHandler):
         action = self.headers["X-Amz-Target"].removeprefix("AmazonSQS.")
         asked = json.loads(body)
         asked["QueueUrl"] = asked["QueueUrl"].replace(url, "https://sqs.us-east-1.amazonaws.com/")
-        if action == "ReceiveMessage":
-            asked["WaitTimeSeconds"] = 0  # moto would hold up this one thread
-        found = getattr(self.client, METHODS[action])(**asked)
+        found = self.received(asked) if action == "ReceiveMessage" else self.client.delete_message(**asked)
         found.pop("ResponseMetadata")
         self.answer(200, found)
+
+    def received(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """A long poll. moto's own would keep everybody else out meanwhile."""
+        until = time.monotonic() + asked.pop("WaitTimeSeconds", 0)
+        while True:
+            found: dict[str, Any] = self.client.receive_message(**asked, WaitTimeSeconds=0)
+            if found.get("Messages") or time.monotonic() >= until:
+                return found
+            time.sleep(0.1)
+
+    def do_PUT(self) -> None:
+        """Events for the bus."""
+        moto_stack.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.answer(200, {})
 
     def answer(self, status: int, body: object) -> None:
         """Say it in SQS' JSON protocol."""
@@ -77,17 +92,21 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, sum(map(int, counted.values())))
 
 
-def main(bodies: list[str]) -> None:
+def main(given: str) -> None:
     """Serve until killed."""
     Handler.client = boto3.client("sqs", REGION)
-    url = Handler.client.create_queue(QueueName=QUEUE, Attributes={"VisibilityTimeout": "1"})["QueueUrl"]
-    for body in bodies:
-        Handler.client.send_message(QueueUrl=url, MessageBody=body)
-    server = HTTPServer(("127.0.0.1", 0), Handler)
+    if given.startswith("["):
+        url = Handler.client.create_queue(QueueName=QUEUE, Attributes={"VisibilityTimeout": "1"})["QueueUrl"]
+        for body in json.loads(given):
+            Handler.client.send_message(QueueUrl=url, MessageBody=body)
+    else:
+        moto_stack.create(given)
+        url = Handler.client.get_queue_url(QueueName=QUEUE)["QueueUrl"]
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     print(f"http://127.0.0.1:{server.server_port}{url.removeprefix('https://sqs.us-east-1.amazonaws.com')}", flush=True)
     server.serve_forever()
 
 
 if __name__ == "__main__":
     with mock_aws():
-        main(json.loads(sys.argv[1]))
+        main(sys.argv[1])

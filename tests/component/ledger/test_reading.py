@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -134,15 +135,9 @@ async def test_usage_is_exported_from_postgres_as_csv_and_as_focus(world: World,
     assert tuple(found[0]) == (*focus.COLUMNS, *focus.OWN_COLUMNS)
     assert sum(int(row["x_Requests"]) for row in found) == 3
     for row in found:
-        for column in (
-            "BilledCost",
-            "EffectiveCost",
-            "ListCost",
-            "ContractedCost",
-            "BillingPeriodStart",
-            "ServiceName",
-        ):
-            assert row[column], column
+        assert not [column for column in focus.NEVER_NULL if not row[column]]
+        for price in focus.UNIT_PRICES:
+            assert Decimal(row[price]) * Decimal(row["PricingQuantity"]) == Decimal(row["ListCost"]), price
         assert row["ChargePeriodStart"] == f"{TODAY}T00:00:00Z"
 
 

@@ -141,6 +141,51 @@ CASES: dict[str, Case] = {
         summary="Redis does not answer the operator or does not obey it; new tenants get no shared counters.",
         quiet={"tenantry_redis_up": "1x60"},
     ),
+    "TenantryStreamsCut": Case(
+        firing={'tenantry_handovers_total{ended="ended_early",reason="Spot"}': "0x20 1x30"},
+        labels={"reason": "Spot", "severity": "critical"},
+        summary="Pods left their nodes (Spot) before all of their streams had ended.",
+        quiet={'tenantry_handovers_total{ended="finished",reason="Spot"}': "0+1x60"},
+    ),
+    "TenantryHandoverStranded": Case(
+        firing={"tenantry_handover_stranded": "2x60"},
+        labels={"severity": "critical"},
+        summary="2 tenants have pods on leaving nodes and no Ready replacement: no room, usually.",
+        quiet={"tenantry_handover_stranded": "0x60"},
+    ),
+    "TenantryReplacementsSlow": Case(
+        firing={
+            'tenantry_handover_replacement_seconds_bucket{le="55"}': "0+1x90",
+            'tenantry_handover_replacement_seconds_bucket{le="90"}': "0+10x90",
+            'tenantry_handover_replacement_seconds_bucket{le="+Inf"}': "0+10x90",
+        },
+        labels={"severity": "warning"},
+        summary="One replacement in ten takes more than 1m 26s; an interruption leaves two minutes.",
+        quiet={
+            'tenantry_handover_replacement_seconds_bucket{le="5"}': "0+10x90",
+            'tenantry_handover_replacement_seconds_bucket{le="+Inf"}': "0+10x90",
+        },
+        minutes=60,
+    ),
+    "TenantryInterruptionQueueSilent": Case(
+        firing={"tenantry_interruption_queue_silence_seconds": "90x60"},
+        labels={"severity": "critical"},
+        summary="The interruption queue has not answered for 1m 30s; notices come late or never.",
+        quiet={"tenantry_interruption_queue_silence_seconds": "20x60"},
+    ),
+    "TenantryInterruptionMessagesSetAside": Case(
+        firing={"tenantry_interruption_messages_set_aside_total": "0x10 2x50"},
+        labels={"severity": "warning"},
+        summary="2 messages of the interruption queue make no sense to the operator.",
+        quiet={"tenantry_interruption_messages_set_aside_total": "2x60"},
+        minutes=60,
+    ),
+    "TenantryManyNodesLeaving": Case(
+        firing={"tenantry_nodes_leaving": "7x60"},
+        labels={"severity": "info"},
+        summary="7 nodes are known to go away.",
+        quiet={"tenantry_nodes_leaving": "3x60"},
+    ),
     "TenantryBudgetNear": Case(
         firing={
             'tenantry_budget_spent_usd{tenant="acme"}': "85x60",

@@ -14,10 +14,11 @@ from tenantry_operator.api.conditions import Condition, ConditionStatus
 from tenantry_operator.api.decode import decode_tier
 from tenantry_operator.api.meta import ObjectMeta
 from tenantry_operator.api.tenant import Tenant, TenantSpec, TenantStatus, Usage
+from tenantry_operator.interruption.signals import Kind
 from tenantry_operator.kube.events import Told
-from tenantry_operator.live import Live, TenantRecord
+from tenantry_operator.live import Leaving, Live, TenantRecord
 from tenantry_operator.page.server import serve
-from tenantry_operator.page.view import Board, NodeAtRisk
+from tenantry_operator.page.view import Board
 
 from tests.component.operator.browser import Page, opened
 
@@ -44,8 +45,8 @@ def record(name: str, tier: str, reason: str = "Ready", message: str = "", spend
 
 
 def picture(count: int) -> Live:
-    """So many tenants in two tiers, one of which cannot get a pod."""
-    live = Live()
+    """So many tenants in two tiers, one of which cannot get a pod, and a node that goes away."""
+    live = Live(leaving={"ip-10-0-1-17": Leaving(Kind.SPOT, NOW + timedelta(seconds=94))})
     for tier, amount in (("standard", "500"), ("trial", "5")):
         live.tiers[tier] = decode_tier({"metadata": {"name": tier}, "spec": {"budget": {"amount": amount}}})
     names = ["acme", "globex", "initech", *(f"tenant-{at:04}" for at in range(count - 3))]
@@ -74,8 +75,7 @@ class Shown:
 async def shown() -> AsyncIterator[Shown]:
     """A page about a thousand tenants, a node at risk and an Event."""
     told = [Told(NOW, "hooli", "QuotaBlocked", "exceeded quota: tenant, requested: pods=1", warning=True)]
-    node = NodeAtRisk(name="ip-10-0-1-17", why="Spot interruption notice", deadline=NOW + timedelta(seconds=94))
-    board = Board(picture(MANY), told, {"acme": 12, "globex": 1}.get, lambda: (node,))
+    board = Board(picture(MANY), told, {"acme": 12, "globex": 1}.get)
     runner = await serve(lambda: board.show(NOW), port=0)
     yield Shown(f"http://localhost:{runner.addresses[0][1]}/", board, told)
     await runner.cleanup()
@@ -123,6 +123,11 @@ async def test_it_filters_and_refreshes_in_place(page: Page, shown: Shown) -> No
     await page.evaluate("refresh()")
     assert await page.evaluate(VISIBLE) == 2, "the filter holds for what has come"
     assert "as well" in await page.evaluate("document.getElementById('events').textContent")
+    nodes = "document.getElementById('nodes').textContent"
+    assert "ip-10-0-1-17" in await page.evaluate(nodes)
+    shown.board.live.leaving = {}
+    await page.evaluate("refresh()")
+    assert "None." in await page.evaluate(nodes)
     assert await page.evaluate("document.getElementById('lost').hidden")
 
 

@@ -16,7 +16,13 @@ from tenantry_service.writer import main as ledger
 from tests.unit.charts.conftest import CHARTS, Object, RenderPlatform, RenderTenant
 from tests.unit.charts.objects import at, find, kinds, pod_specs, violations_of_restricted
 
-EVERYTHING = ("showback.enabled=true", "dev.datastores.enabled=true", "operator.replicas=2", "image.tag=dev")
+EVERYTHING = (
+    "showback.enabled=true",
+    "dev.datastores.enabled=true",
+    "redis.create=true",
+    "operator.replicas=2",
+    "image.tag=dev",
+)
 
 
 @pytest.mark.parametrize("chart", ["tenantry", "tenant"])
@@ -49,7 +55,7 @@ def test_a_wrong_value_is_refused_by_name(platform: RenderPlatform, setting: str
 
 def test_every_pod_is_restricted(platform: RenderPlatform) -> None:
     specs = pod_specs(platform(*EVERYTHING))
-    assert len(specs) == 8
+    assert len(specs) == 9
     assert {name: found for name, spec in specs if (found := violations_of_restricted(spec))} == {}
 
 
@@ -259,7 +265,9 @@ def test_a_budget_for_the_operator_only_where_it_can_move(platform: RenderPlatfo
         ((), None, None),
         (("redis.secret=own",), "own", None),
         (("redis.secret=own", "database.secret=pg"), "own", "pg"),
+        (("redis.create=true", "database.secret=pg"), "tenantry-redis", "pg"),
         (("dev.datastores.enabled=true",), "dev-redis", "dev-postgres"),
+        (("dev.datastores.enabled=true", "redis.create=true"), "tenantry-redis", "dev-postgres"),
         (("dev.datastores.enabled=true", "redis.secret=own"), "own", "dev-postgres"),
     ],
 )
@@ -291,6 +299,26 @@ def mounted(spec: Mapping[str, object]) -> dict[str, str]:
 def test_a_ledger_without_the_way_to_it_is_refused(platform: RenderPlatform) -> None:
     with pytest.raises(ValueError, match=r"database\.secret is set and redis\.secret is not"):
         platform("database.secret=pg")
+
+
+def test_two_redises_are_one_too_many(platform: RenderPlatform) -> None:
+    with pytest.raises(ValueError, match=r"redis\.create and redis\.secret are both set"):
+        platform("redis.create=true", "redis.secret=own")
+
+
+def test_the_redis_of_the_chart_keeps_its_data_and_says_its_password_to_nobody(platform: RenderPlatform) -> None:
+    objects = platform("redis.create=true", "redis.volume.storageClassName=gp3", "redis.maxMemory=1gb")
+    secret = at(find(objects, "Secret", "tenantry-redis"), "stringData")
+    password = secret["redis-password"]
+    assert secret["url"] == f"redis://:{password}@tenantry-redis.tenantry-system.svc.cluster.local:6379/0"
+    wanted = {"appendonly yes", "appendfsync always", "maxmemory 1gb", "maxmemory-policy noeviction"}
+    assert wanted | {f"requirepass {password}"} <= set(secret["redis.conf"].splitlines())
+    claim = find(objects, "PersistentVolumeClaim", "tenantry-redis")
+    assert at(claim, "spec.storageClassName") == "gp3"
+    assert at(claim, "metadata.annotations")["helm.sh/resource-policy"] == "keep"
+    spec = dict(pod_specs(objects))["tenantry-redis"]
+    assert {"claimName": "tenantry-redis"} in [each.get("persistentVolumeClaim") for each in at(spec, "volumes")]
+    assert password not in str(spec)
 
 
 def test_ranges_that_redis_is_in_reach_the_operator(platform: RenderPlatform) -> None:

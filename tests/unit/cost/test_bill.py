@@ -71,8 +71,9 @@ def test_every_line_says_when_and_where_its_price_was_seen() -> None:
         (System.EC2_ASG, 10686),
         # (10 x 30,000 x 20 s x 0.5 GB - 400,000) x 0.0000133334 = 34.67; NAT 32.85 + 1.39 + 3.65; datastores
         (System.LAMBDA, 9588),
-        # cluster 73.00; system node 24.53 + 1.60 + 3.65; m7g.large Spot 21.44 + 1.60 + 3.65; balancer, datastores; 0.45
-        (System.EKS, 17722),
+        # cluster 73.00; system node 24.53 + 1.60 + 3.65; m7g.large Spot 21.44 + 1.60 + 3.65; balancer; PostgreSQL;
+        # Redis' volume 0.64; 0.35
+        (System.EKS, 16842),
         # 10 x 0.228 active of 0.25 vCPU: 26.67; memory 25.55; NAT, datastores
         (System.APP_RUNNER, 11343),
     ],

@@ -1,6 +1,5 @@
 """The status page: what it shows, in which order, and that nothing in it is markup that somebody else wrote."""
 
-from collections.abc import Iterable
 from datetime import timedelta
 from html.parser import HTMLParser
 
@@ -9,11 +8,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from tenantry_operator.api.conditions import Condition, ConditionStatus
 from tenantry_operator.api.decode import FieldError, decode_tier
 from tenantry_operator.api.tenant import TenantStatus, Usage
+from tenantry_operator.interruption.signals import Kind
 from tenantry_operator.kube.events import Told
-from tenantry_operator.live import Live
+from tenantry_operator.live import Leaving, Live
 from tenantry_operator.live import TenantRecord as Record
 from tenantry_operator.page.html import page
-from tenantry_operator.page.view import Board, NodeAtRisk, Overview, overview
+from tenantry_operator.page.view import WHY, Board, Overview, overview
 from tenantry_operator.tenant_metrics import TenantMetrics
 
 from tests.unit.operator.tenants import NOW, tenant
@@ -43,8 +43,8 @@ def live(*records: Record) -> Live:
     return found
 
 
-def shown(picture: Live, nodes: Iterable[NodeAtRisk] = (), events: tuple[Told, ...] = ()) -> Overview:
-    return overview(picture, time=NOW, leading=True, in_flight={"acme": 3}.get, nodes=nodes, events=events)
+def shown(picture: Live, events: tuple[Told, ...] = ()) -> Overview:
+    return overview(picture, time=NOW, leading=True, in_flight={"acme": 3}.get, events=events)
 
 
 def test_those_that_are_not_ready_come_first_with_their_share_of_the_budget() -> None:
@@ -83,13 +83,26 @@ class Tags(HTMLParser):
 def test_what_others_have_written_is_text() -> None:
     evil = "<img src=x onerror=alert(1)>"
     told = Told(NOW, evil, "KeyRotated", evil, warning=False)
-    node = NodeAtRisk(name=evil, why=evil, deadline=NOW + timedelta(seconds=120))
-    content = shown(live(record("acme", ready=False, message=evil)), [node], (told,))
+    picture = live(record("acme", ready=False, message=evil))
+    picture.leaving[evil] = Leaving(Kind.SPOT)
+    content = shown(picture, (told,))
     read = Tags()
     read.feed(page(content))
     assert "img" not in read.tags
-    assert read.text.count(evil) == 5
+    assert read.text.count(evil) == 4
     assert read.tags.count("script") == 1
+
+
+def test_nodes_that_go_away_are_shown_with_why_and_when() -> None:
+    picture = live()
+    picture.leaving["b"] = Leaving(Kind.SPOT, NOW + timedelta(seconds=94))
+    picture.leaving["a"] = Leaving(Kind.DRAIN)
+    content = shown(picture)
+    assert [(node.name, node.why) for node in content.nodes] == [("a", WHY[Kind.DRAIN]), ("b", WHY[Kind.SPOT])]
+    read = Tags()
+    read.feed(page(content))
+    assert f"b{WHY[Kind.SPOT]}{NOW + timedelta(seconds=94):%H:%M:%S} UTC" in read.text
+    assert set(WHY) == set(Kind), "each has its words"
 
 
 def test_the_latest_event_comes_first() -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from tenantry_showback.apportion import apportion
 from tenantry_showback.formats import IDLE, Window, allocations, focus
 from tenantry_showback.statement import GIB, NodeCost, Sharing, Use, in_cents, state
-from tenantry_usage.focus import COLUMNS
+from tenantry_usage.focus import COLUMNS, NEVER_NULL, UNIT_PRICES
 
 HOUR = 3600
 WINDOW = Window(datetime(2026, 12, 31, 23, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
@@ -110,6 +111,9 @@ def test_focus_rows_have_every_column_and_name_the_tenant_and_the_month() -> Non
     assert {row["SkuId"] for row in rows} == {"cpu", "tokens", "idle"}
     for row in rows:
         assert tuple(row) == COLUMNS
+        assert not [name for name in NEVER_NULL if not row[name]]
+        for price in UNIT_PRICES:
+            assert Decimal(row[price]) * Decimal(row["PricingQuantity"]) == Decimal(row["ListCost"]), price
         assert (row["BillingPeriodStart"], row["BillingPeriodEnd"]) == ("2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z")
         assert row["SubAccountId"] == ("" if row["ResourceName"] == IDLE else "acme")
     assert next(row for row in rows if row["SkuId"] == "tokens")["BilledCost"] == "0.000000005"
