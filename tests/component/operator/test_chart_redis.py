@@ -31,8 +31,8 @@ class OfTheChart(Redis):
         done = subprocess.run(argv, capture_output=True, text=True, check=True)
         (secret,) = [each for each in yaml.safe_load_all(done.stdout) if each["kind"] == "Secret"]
         self.password = secret["stringData"]["redis-password"]
-        here = f"bind 127.0.0.1\nport {self.port}\ndir {self.directory}\n"
-        (self.directory / "redis.conf").write_text(secret["stringData"]["redis.conf"] + here)
+        settings = secret["stringData"]["redis.conf"].replace("dir /data", f"dir {self.directory}")
+        (self.directory / "redis.conf").write_text(f"{settings}\nbind 127.0.0.1\nport {self.port}\n")
 
 
 @pytest.fixture
