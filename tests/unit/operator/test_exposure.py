@@ -163,10 +163,10 @@ def test_host_names_without_any_gateway_lead_nowhere_and_it_is_said() -> None:
     assert found.degraded[0] is Reason.NOT_EXPOSED
 
 
-def test_a_host_name_of_another_degrades_and_waits_to_be_woken() -> None:
+def test_a_host_name_of_another_degrades_and_need_not_be_asked_for_again() -> None:
     facts = settled(granted=Granted(refused={"a.example.com": "bolt", "api.example.com": ""}))
     found = judge(facts)
-    assert (found.state, found.requeue) == (State.READY, None), "whoever gives it up wakes those who asked"
+    assert (found.state, found.requeue) == (State.READY, None), "who gives it up wakes those who wait for it"
     assert found.degraded is not None
     assert found.degraded[0] is Reason.HOSTNAME_TAKEN
     assert "held by Tenant bolt" in found.degraded[1]
