@@ -1,9 +1,8 @@
 """EC2 instance metadata, version 2: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html"""
 
-from types import TracebackType
-from typing import Self
-
 import aiohttp
+
+from tenantry_operator.connected import Connected, plain
 
 #: Where instances find it; an instance's hop limit is 1 on many nodes, so that only its own network gets there.
 ADDRESS = "http://169.254.169.254"
@@ -16,24 +15,15 @@ class MetadataError(Exception):
     """Instance metadata does not answer; the message says why."""
 
 
-class Metadata:
+class Metadata(Connected):
     """Use as an async context manager."""
 
     def __init__(self, address: str = ADDRESS) -> None:
         self._address = address.rstrip("/")
         self._token = ""
-        self._session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(timeout=TIMEOUT, cookie_jar=aiohttp.DummyCookieJar())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+    def _open(self) -> aiohttp.ClientSession:
+        return plain(TIMEOUT)
 
     async def get(self, path: str) -> str | None:
         """What is at ``/latest/<path>``; None for nothing (404), which is the usual answer. Raises MetadataError."""
@@ -48,7 +38,6 @@ class Metadata:
         return text
 
     async def _get(self, path: str) -> tuple[int, str]:
-        assert self._session is not None, "use the metadata as a context manager"
         try:
             if not self._token:
                 ttl = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_TTL)}

@@ -3,8 +3,6 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -13,6 +11,7 @@ from msgspec import Struct
 
 from tenantry_operator.aws.credentials import CredentialsError, Source
 from tenantry_operator.aws.signing import signed
+from tenantry_operator.connected import Connected, plain
 
 #: Seconds that SQS holds a request until there is a message: its longest, and the cheapest.
 LONG_POLL = 20
@@ -48,25 +47,17 @@ def region_of(url: str, environment: Mapping[str, str]) -> str:
     return region
 
 
-class Queue:
+class Queue(Connected):
     """Use as an async context manager. Raises ValueError for a URL without region."""
 
     def __init__(self, url: str, environment: Mapping[str, str]) -> None:
         self.url, self._environment, self._region = url, environment, region_of(url, environment)
-        self._session: aiohttp.ClientSession | None = None
         self._source: Source | None = None
 
-    async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(timeout=TIMEOUT, cookie_jar=aiohttp.DummyCookieJar())
-        self._source = Source(self._session, self._environment, self._region)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+    def _open(self) -> aiohttp.ClientSession:
+        session = plain(TIMEOUT)
+        self._source = Source(session, self._environment, self._region)
+        return session
 
     async def receive(self) -> list[Message]:
         """What has come, or nothing after ``LONG_POLL`` seconds. Raises QueueError.
@@ -85,8 +76,7 @@ class Queue:
         await self._call("DeleteMessage", {"QueueUrl": self.url, "ReceiptHandle": message.receipt_handle})
 
     async def _call(self, action: str, asked: Mapping[str, object]) -> bytes:
-        assert self._session is not None, "use the queue as a context manager"
-        assert self._source is not None
+        assert self._source is not None, "use the queue as a context manager"
         parts = urlsplit(self.url)
         endpoint, body = f"{parts.scheme}://{parts.netloc}/", msgspec.json.encode(asked)
         headers = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": f"AmazonSQS.{action}"}

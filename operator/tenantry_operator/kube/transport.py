@@ -7,13 +7,13 @@ level-triggered and its queue knows when to come back.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 from urllib.parse import urlencode
 
 import aiohttp
 from yarl import URL
 
+from tenantry_operator.connected import Connected
 from tenantry_operator.kube import errors
 from tenantry_operator.kube.config import Access
 
@@ -40,7 +40,7 @@ def unobserved(verb: str, kind: str, code: int, seconds: float) -> None:
     """Nobody wants to know."""
 
 
-class Transport:
+class Transport(Connected):
     """Connections to one API server. Use as an async context manager.
 
     ``may_write`` is asked right before each write; False raises ``WritesForbidden``. It fences a leader
@@ -62,24 +62,15 @@ class Transport:
         self._writes = asyncio.Semaphore(writes_in_flight)
         self._reads = asyncio.Semaphore(READS_IN_FLIGHT)
         self._timeout = aiohttp.ClientTimeout(total=request_timeout, sock_connect=CONNECT_TIMEOUT)
-        self._session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> Self:
+    def _open(self) -> aiohttp.ClientSession:
         # No connection limit here: the semaphores are the limit, and a read must not wait behind the writes.
         connector = aiohttp.TCPConnector(ssl=self.access.tls(), limit=0)
         # Uncompressed: the API server would gzip every long list, which costs both ends more than the bytes.
         headers = {"Accept-Encoding": "identity"}
-        self._session = aiohttp.ClientSession(
+        return aiohttp.ClientSession(
             connector=connector, timeout=self._timeout, headers=headers, cookie_jar=aiohttp.DummyCookieJar()
         )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
 
     async def call(
         self,
@@ -127,7 +118,7 @@ class Transport:
         clock = asyncio.get_running_loop().time
         began, code = clock(), 0
         try:
-            async with self._open().request(method, self._url(path, query), data=data, headers=headers) as response:
+            async with self._session.request(method, self._url(path, query), data=data, headers=headers) as response:
                 code = response.status
                 return code, await response.read(), response.headers.get("Retry-After")
         except TimeoutError as error:
@@ -147,7 +138,7 @@ class Transport:
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
-            async with self._open().get(self._url(path, query), headers=headers, timeout=timeout) as response:
+            async with self._session.get(self._url(path, query), headers=headers, timeout=timeout) as response:
                 code = response.status
                 if code >= 300:
                     error = errors.from_response(code, await response.read(), response.headers.get("Retry-After"))
@@ -165,10 +156,6 @@ class Transport:
             raise errors.Unreachable(f"WATCH {path}: {error}") from error
         finally:
             self._observe("WATCH", kind, code, clock() - began)
-
-    def _open(self) -> aiohttp.ClientSession:
-        assert self._session is not None, "use the client as a context manager"
-        return self._session
 
     def _url(self, path: str, query: Mapping[str, str] | None) -> URL:
         # Names and selectors of ours need no more than this; yarl's own quoting costs more than all the rest of it.

@@ -1,12 +1,12 @@
 """What tenants' pods have to do right now, asked of the pods themselves: ``GET /tenantry/v1/inflight``."""
 
 import asyncio
-from types import TracebackType
-from typing import Self
 
 import aiohttp
 import msgspec
 from msgspec import Struct
+
+from tenantry_operator.connected import Connected
 
 #: The port of a tenant's pod.
 PORT = 8000
@@ -35,7 +35,7 @@ class InFlight(Struct, frozen=True, rename="camel"):
 _decode = msgspec.json.Decoder(InFlight).decode
 
 
-class Scraper:
+class Scraper(Connected):
     """Asks pods. Use as an async context manager.
 
     ``proxy``: the URL of an HTTP proxy through which pods are reached, for an operator outside of the cluster.
@@ -44,28 +44,18 @@ class Scraper:
     def __init__(self, *, proxy: str | None = None, timeout: float = TIMEOUT, at_a_time: int = AT_A_TIME) -> None:
         self._proxy, self._timeout = proxy, timeout
         self._turn = asyncio.Semaphore(at_a_time)
-        self._session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> Self:
+    def _open(self) -> aiohttp.ClientSession:
         # Addresses only, so no resolver; and no kept connections, which would be one for each pod.
         connector = aiohttp.TCPConnector(limit=0, force_close=True, use_dns_cache=False)
-        self._session = aiohttp.ClientSession(
+        return aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=self._timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
 
     async def read(self, address: str, port: int = PORT) -> InFlight | None:
         """What the pod at this address says; None when it does not answer, or not in these words."""
-        assert self._session is not None, "use the scraper as a context manager"
         host = f"[{address}]" if ":" in address else address
         async with self._turn:
             try:
