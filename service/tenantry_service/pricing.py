@@ -8,6 +8,7 @@ import re
 from decimal import Decimal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tenantry_service import price_table
 from tenantry_service.policy import Rates
@@ -140,30 +141,34 @@ def worst_case(input_tokens: int, output_tokens: int, price: Price) -> int:
     return -(-(input_tokens * price.dearest_input + output_tokens * price.dearest_output) // _MILLION)
 
 
-def _entry(model: str, row: tuple[str, str, str, int], *, known: bool) -> Price:
-    input_rate, cached_rate, output_rate, max_output = row
+def _entry(model: str, row: tuple[str, str, str], max_output: int, *, known: bool) -> Price:
     more = {kind: nano_usd(rate) for kind, rate in price_table.OTHER_KINDS.get(model, {}).items()}
-    tiers = {tier: _tier(prices[model]) for tier, prices in price_table.TIERS.items() if model in prices}
-    rates = Rates(
-        input=nano_usd(input_rate),
-        cached_input=nano_usd(cached_rate),
-        output=nano_usd(output_rate),
-        audio_input=more.get("audio_input"),
-        audio_output=more.get("audio_output"),
-        image_input=more.get("image_input"),
-        image_output=more.get("image_output"),
-        tiers=tiers,
-    )
+    tiers = {
+        tier: _with_long_context(_text_rates(prices[model]), model, tier)
+        for tier, prices in price_table.TIERS.items()
+        if model in prices
+    }
+    rates = replace(_with_long_context(_text_rates(row), model, ""), tiers=tiers, **more)
     return of_rates(rates, max_output, known=known, capped=known)
 
 
-def _tier(row: tuple[str, str, str]) -> Rates:
+def _text_rates(row: tuple[str, str, str]) -> Rates:
     input_rate, cached_rate, output_rate = row
     return Rates(input=nano_usd(input_rate), cached_input=nano_usd(cached_rate), output=nano_usd(output_rate))
 
 
-_TABLE = {model: _entry(model, row, known=True) for model, row in price_table.TEXT.items()}
-DEFAULT_PRICE = _entry("", price_table.DEFAULT, known=False)
+def _with_long_context(rates: Rates, model: str, tier: str) -> Rates:
+    above, by_tier = price_table.LONG_CONTEXT.get(model, (0, {}))
+    if tier not in by_tier:
+        return rates
+    return replace(rates, long_context=_text_rates(by_tier[tier]), long_context_above=above)
+
+
+_TABLE = {
+    model: _entry(model, (input_rate, cached_rate, output_rate), max_output, known=True)
+    for model, (input_rate, cached_rate, output_rate, max_output, _) in price_table.TEXT.items()
+}
+DEFAULT_PRICE = _entry("", price_table.DEFAULT[:3], price_table.DEFAULT[3], known=False)
 VERSION = price_table.VERSION
 PRICED_MODELS = frozenset(_TABLE)
 

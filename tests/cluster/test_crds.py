@@ -77,6 +77,12 @@ FULL: dict[str, object] = {
                 "cacheWrite": "3",
                 "audioInput": "40",
                 "audioOutput": "8999999.999999999",
+                "imageInput": "10",
+                "imageOutput": "40",
+                "longContext": {"above": 200_000, "input": "5", "output": "15"},
+                "tiers": {
+                    "flex": {"input": "1", "output": "5", "longContext": {"above": 1, "input": "2", "output": "6"}}
+                },
             },
         },
         "unknownModel": "Refuse",

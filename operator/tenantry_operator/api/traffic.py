@@ -140,8 +140,8 @@ def _rate(description: str) -> Meta:
     return text(description, min_length=1, max_length=17, pattern=USD_PATTERN, remedy=RATE_REMEDY)
 
 
-class Rates(Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a model's tokens cost, in US dollars per million."""
+class TokenRates(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What tokens cost, in US dollars per million."""
 
     input: Annotated[str, _rate("Input tokens.")]
     output: Annotated[str, _rate("Output tokens.")]
@@ -149,6 +149,43 @@ class Rates(Struct, frozen=True, kw_only=True, rename="camel"):
     cache_write: Annotated[str, _rate("Input tokens that are put into the cache. Default: as input.")] | None = None
     audio_input: Annotated[str, _rate("Audio, as input. Default: as input.")] | None = None
     audio_output: Annotated[str, _rate("Audio, as output. Default: as output.")] | None = None
+    image_input: Annotated[str, _rate("Images, as input. Default: as input.")] | None = None
+    image_output: Annotated[str, _rate("Images, as output. Default: as output.")] | None = None
+
+
+class LongContext(TokenRates, frozen=True, kw_only=True, rename="camel"):
+    """What tokens cost in a request with a long input."""
+
+    above: Annotated[int, number("Input tokens beyond which a request costs this, all of it.", ge=1, le=100_000_000)]
+
+
+class TierRates(TokenRates, frozen=True, kw_only=True, rename="camel"):
+    """What tokens cost in one service tier."""
+
+    long_context: Annotated[LongContext, about("Instead of these, for long inputs. Default: these.")] | None = None
+
+
+class Rates(TierRates, frozen=True, kw_only=True, rename="camel"):
+    """What a model's tokens cost, in US dollars per million."""
+
+    tiers: (
+        Annotated[
+            dict[str, Annotated[TierRates, about("What tokens cost there.")]],
+            mapping(
+                "Service tier, as the answer names it (flex, priority, batch) -> its rates. Default: as above.",
+                max_length=8,
+            ),
+        ]
+        | None
+    ) = None
+
+    rules: ClassVar = (
+        Rule(
+            f"!has(self.tiers) || self.tiers.all(name, name.size() <= 63 && name.matches('^(?:{DNS_LABEL})$'))",
+            "each name must have lower-case letters, digits and '-', at most 63",
+            ".tiers",
+        ),
+    )
 
 
 class UnknownModel(StrEnum):

@@ -14,9 +14,8 @@ from tenantry_operator.api.allowance import KeyLimits
 from tenantry_operator.api.meta import namespace_of
 from tenantry_operator.api.resolve import ResolvedBudget, ResolvedKeeping, ResolvedSpec
 from tenantry_operator.api.tenant import Applied, TenantSpec
-from tenantry_operator.api.traffic import Rates, Upstream
-from tenantry_operator.api.units import parse_usd
-from tenantry_operator.plan import exposure, names
+from tenantry_operator.api.traffic import Upstream
+from tenantry_operator.plan import exposure, names, prices
 from tenantry_operator.plan.exposure import NOWHERE, Exposure, Reach
 from tenantry_operator.plan.keys import IssuedKey
 from tenantry_operator.plan.revisions import Image, TierRevision
@@ -111,7 +110,7 @@ def policy(tenant: str, generation: int, spec: ResolvedSpec, keys: Sequence[Issu
             routes=contract.Routes(allow=spec.routes, unknown=contract.UnknownRoute(spec.unknown_route)),
             max_body_bytes=spec.limits.max_body_bytes,
             max_upload_bytes=spec.limits.max_upload_bytes,
-            prices={model: _rates(rates) for model, rates in spec.rates.items()},
+            prices={model: prices.of(rates) for model, rates in spec.rates.items()},
             unknown_model=contract.UnknownModel(spec.unknown_model),
             cache=_keeping(spec.cache),
             idempotency=_keeping(spec.idempotency),
@@ -136,13 +135,6 @@ def _upstream(upstream: Upstream) -> contract.Upstream:
         models=upstream.models or ("*",),
         credential_header=None if header is None else contract.CredentialHeader(header),
     )
-
-
-def _rates(rates: Rates) -> contract.Rates:
-    """The same in nano-USD; what is left out follows another rate, which the service knows."""
-    given = {name: value for name in rates.__struct_fields__ if (value := getattr(rates, name)) is not None}
-    amounts = {name: parse_usd(amount) for name, amount in given.items()}
-    return replace(contract.Rates(input=0, output=0), **amounts)
 
 
 def _records(spec: ResolvedSpec, keys: Sequence[IssuedKey]) -> Iterator[contract.Key]:

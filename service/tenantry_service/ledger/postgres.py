@@ -1,34 +1,38 @@
 """The ledger in PostgreSQL: batches of events, each row once, and the daily sums that go with them.
 
-One transaction per batch: COPY into a temporary table, from there into the month's partition with ``ON CONFLICT DO
-NOTHING``, and the rows that were new into the daily sums. So a batch may come twice, or half of it with another, and
-every event still counts once. Rows are never changed: the real usage of a request that had been billed at its estimate
-becomes a second row with the differences.
+One transaction per batch. Events are nearly always new: they are copied straight into their partitions, and what they
+add up to goes into the daily sums. If one of them is there already, nothing of that has happened, and the batch goes
+the long way: COPY into a temporary table, from there into the partitions with ``ON CONFLICT DO NOTHING``, and only the
+rows that were new into the daily sums. So a batch may come twice, or half of it with another, and every event still
+counts once. Rows are never changed: the real usage of a request that had been billed at its estimate becomes a second
+row with the differences.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import asyncpg
 
+from tenantry_service.ledger import daily
+from tenantry_service.ledger.daily import SUMS
 from tenantry_service.ledger.event import LOST, UsageEvent, created_ms
 from tenantry_service.ledger.schema import MIGRATION_LOCK, Connection
 
 _FIELDS = UsageEvent._fields
-#: What is added up, and subtracted in corrections.
-_SUMS = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "nano_usd")
 _COUNTS = (
-    *_SUMS,
+    *SUMS,
     "cache_write_tokens",
     "audio_input_tokens",
     "audio_output_tokens",
     "image_input_tokens",
     "image_output_tokens",
 )
-_TIMES = ("occurred_at_ms",)
-_PLAIN = tuple(field for field in _FIELDS if field not in _TIMES)
-_COLUMNS = ", ".join((*_PLAIN, "created_at", "started_at", "occurred_at"))
+_MOMENT = _FIELDS.index("occurred_at_ms")
+_PLAIN = (*_FIELDS[:_MOMENT], *_FIELDS[_MOMENT + 1 :])
+_ROW = (*_PLAIN, "created_at", "started_at", "occurred_at")
+_COLUMNS = ", ".join(_ROW)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: Made anew in every session: the writer's own, so no other session sees it.
 STAGING = """
@@ -75,21 +79,20 @@ _CORRECTIONS = f"""
 
 def _summed(rows: str) -> str:
     """A statement that inserts ``rows``, adds what was new to the daily sums, and returns how many were new."""
-    sums = ", ".join(f"sum({name})" for name in _SUMS)
-    added = ", ".join(f"{name} = d.{name} + EXCLUDED.{name}" for name in ("requests", *_SUMS, "estimated"))
+    sums = ", ".join(f"sum({name})" for name in SUMS)
     return f"""
     WITH fresh AS ({rows}), summed AS (
-        INSERT INTO usage_daily AS d (day, tenant, key_name, model, requests, {", ".join(_SUMS)}, estimated, month)
+        INSERT INTO usage_daily AS d (day, tenant, key_name, model, requests, {", ".join(SUMS)}, estimated, month)
         SELECT started_at::date, tenant, key_name, served_model, count(*) FILTER (WHERE corrects IS NULL), {sums},
             sum(estimated::integer - (corrects IS NOT NULL)::integer), date_trunc('month', created_at)::date
         FROM fresh GROUP BY 1, 2, 3, 4, 12 ORDER BY 2, 1, 3, 4, 12
-        ON CONFLICT (tenant, day, key_name, model, month) DO UPDATE SET {added}
+        {daily.ON_CONFLICT}
     )
     SELECT count(*) FROM fresh
     """  # noqa: S608
 
 
-_STORE = _summed(_NEW_ROWS)
+STORE_NEW = _summed(_NEW_ROWS)
 _CORRECT = _summed(_CORRECTIONS)
 
 
@@ -108,12 +111,6 @@ class Stored(NamedTuple):
     new: int
     corrections: int
     repeated: int
-
-
-def month_of(moment_ms: int) -> tuple[int, int]:
-    """Year and month (UTC) of Unix milliseconds."""
-    moment = datetime.fromtimestamp(moment_ms / 1000, UTC)
-    return moment.year, moment.month
 
 
 def next_month(month: tuple[int, int], by: int = 1) -> tuple[int, int]:
@@ -153,25 +150,48 @@ async def store(connection: Connection, events: Sequence[UsageEvent], dead: Iter
         asyncpg.DataError: an event does not fit into a row; nothing is written.
         asyncpg.PostgresError, OSError: it could not be written, or nobody knows; the same batch may be given again.
     """
+    letters = list(dead)
+    if len({event.event_id for event in events}) == len(events):
+        try:
+            async with connection.transaction():
+                if events:
+                    await connection.copy_records_to_table("usage_events", records=map(_row, events), columns=_ROW)
+                    await connection.execute(daily.ADD, *daily.columns(events))
+                await _set_aside(connection, letters)
+        except asyncpg.UniqueViolationError:
+            pass
+        else:
+            return Stored(len(events), 0, 0)
     async with connection.transaction():
-        new = corrections = 0
-        if events:
-            await connection.copy_records_to_table(
-                "staging",
-                records=[(*event, created_ms(event[0], event[3])) for event in events],
-                columns=(*_FIELDS, "created_ms"),
-            )
-            new = await connection.fetchval(_STORE)
-            if new < len(events):
-                corrections = await connection.fetchval(_CORRECT)
-        letters = list(dead)
-        if letters:
-            await connection.executemany(
-                "INSERT INTO usage_dead_letters (stream, entry_id, reason, payload) VALUES ($1, $2, $3, $4)"
-                " ON CONFLICT DO NOTHING",
-                letters,
-            )
+        await connection.copy_records_to_table(
+            "staging",
+            records=[(*event, created_ms(event.event_id, event.occurred_at_ms)) for event in events],
+            columns=(*_FIELDS, "created_ms"),
+        )
+        new = await connection.fetchval(STORE_NEW)
+        corrections = await connection.fetchval(_CORRECT)
+        await _set_aside(connection, letters)
     return Stored(new + corrections, corrections, len(events) - new - corrections)
+
+
+def _row(event: UsageEvent) -> tuple[object, ...]:
+    occurred = event.occurred_at_ms
+    return (
+        *event[:_MOMENT],
+        *event[_MOMENT + 1 :],
+        _EPOCH + timedelta(milliseconds=created_ms(event.event_id, occurred)),
+        _EPOCH + timedelta(milliseconds=occurred - event.duration_ms),
+        _EPOCH + timedelta(milliseconds=occurred),
+    )
+
+
+async def _set_aside(connection: Connection, letters: Sequence[DeadLetter]) -> None:
+    if letters:
+        await connection.executemany(
+            "INSERT INTO usage_dead_letters (stream, entry_id, reason, payload) VALUES ($1, $2, $3, $4)"
+            " ON CONFLICT DO NOTHING",
+            letters,
+        )
 
 
 async def store_what_fits(

@@ -78,7 +78,9 @@ class Link:
         return self._connection is not None and self._connection.oldest is not None
 
     async def idle(self) -> None:
-        """Return when no answer is awaited, or after a while."""
+        """Return when no answer is awaited, or after a while; never at once, so that who watches the connection hears
+        that it was lost."""
+        await asyncio.sleep(0)
         idle = asyncio.Event()
         if self._connection is not None:
             self._connection.when_idle(idle.set)

@@ -1,9 +1,9 @@
 """Limits in Redis, for all replicas of a tenant together.
 
-What one loop iteration brings of a tenant, reserves and settlements, is one run of one script. A reservation is durable
-with its lease: if this process dies, the slot is free when the lease ends, and the sweeper bills what was reserved.
-A settlement is kept until Redis has answered it, and repeated on the next connection if it has not; Redis knows each
-reservation once, so a repetition changes no limit, and the ledger knows each event once.
+What one loop iteration asks for a tenant is one run of one script, which takes along what has been used. A reservation
+is durable with its lease: if this process dies, the slot is free when the lease ends, and the sweeper bills what was
+reserved. A settlement is kept until Redis has answered it, and repeated on the next connection if it has not; Redis
+knows each reservation once, so a repetition changes no limit, and the ledger knows each event once.
 
 While Redis does not answer, a tenant's requests are refused or held to this replica's share, as its policy says.
 """
@@ -117,8 +117,10 @@ class RedisLimiter:
         """Wait until all is settled; returns what is not."""
         try:
             async with asyncio.timeout(timeout_seconds):
-                while self._backlog or self._courier.loaded or self._link.busy:
+                self._courier.flush()
+                while self._backlog or self._link.busy:
                     await self._link.idle()
+                    self._courier.flush()
         except TimeoutError:
             log.warning("Redis does not take all that was used", extra={"settlements": len(self._backlog)})
         return self._backlog.close()

@@ -59,6 +59,11 @@ def names_models(head: RequestHead) -> int:
     return sum(name == "model" for name, _ in parse_qsl(head.query.decode("latin-1"), keep_blank_values=True))
 
 
+def transcribes(head: RequestHead) -> bool:
+    """Whether the session only writes down what it hears (``intent=transcription``)."""
+    return ("intent", "transcription") in parse_qsl(head.query.decode("latin-1"))
+
+
 def upstream_request(head: RequestHead, endpoint: Endpoint, served: str) -> bytes:
     """The handshake for the upstream: without the caller's key and without extensions, so that frames can be read;
     with the name that the model has there (empty: the query stays)."""

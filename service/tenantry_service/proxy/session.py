@@ -16,7 +16,7 @@ from tenantry_service.errors import ApiError, ErrorType
 from tenantry_service.limits.buckets import Demand, Reservation
 from tenantry_service.limits.limiter import Decision, Unknown
 from tenantry_service.pricing import Usage
-from tenantry_service.proxy import frames, handshake, inspection, session_events, usage
+from tenantry_service.proxy import capping, frames, handshake, inspection, session_events, usage
 from tenantry_service.proxy.asked import Asked
 from tenantry_service.proxy.body import MOST_MEDIA_TOKENS, UNDECLARED_OUTPUT_TOKENS, Estimate
 from tenantry_service.proxy.ending import limit_error
@@ -70,6 +70,7 @@ class Session:
         self._key_end = math.inf
         self._barred: ApiError | None = None
         self._head: RequestHead
+        self._capping: capping.Capping
         self._from_client: FrameReader
         self._from_upstream = FrameReader(masked=False)
         self.stage = Stage.NEW
@@ -112,7 +113,10 @@ class Session:
         view = caller.view
         if not view.allows_route(route.template, known=True):
             return errors.route_not_found(head.method, route.template)
-        held = view.policy.max_body_bytes if route.plan is Plan.RESPONSES_SOCKET else 0
+        self._capping = capping.Capping(view.policy, route.plan, transcribes=handshake.transcribes(head))
+        # What is to be judged is held until it is complete.
+        judged = route.plan is Plan.RESPONSES_SOCKET or self._capping.wanted
+        held = view.policy.max_body_bytes if judged else 0
         self._from_client = FrameReader(masked=True, sees=bool(held), hold_bytes=held)
         if handshake.names_models(head) > 1:
             return errors.malformed("The query names more than one model.", param="model")
@@ -196,7 +200,7 @@ class Session:
         reader.feed(data)
         passed, messages = reader.take()
         out: list[Command] = [ToUpstream(b"".join(passed))] if passed else []
-        for message in messages if self.asked.plan is Plan.RESPONSES_SOCKET else ():
+        for message in messages:
             out += self._on_client_message(message)
         if reader.error is not None:
             out += self._close(errors.malformed("The WebSocket frame is invalid or too large."), reader.error)
@@ -208,7 +212,9 @@ class Session:
         if event is None:
             # What we cannot read, nobody has judged.
             return self._tell(errors.malformed("The event is no JSON object."))
-        if event.type != session_events.CREATE:
+        if (undeclared := self._capping.problem(message.payload)) is not None:
+            return self._tell(undeclared)
+        if event.type != capping.CREATE or self.asked.plan is Plan.REALTIME:
             return (ToUpstream(message.raw),)
         view = self.asked.caller.view
         name = event.model or view.policy.models.default or ""
@@ -221,9 +227,10 @@ class Session:
             return self._tell(errors.malformed("This model needs a connection of its own.", param="model"))
         self._take_target(target)
         self._answering = True
-        if target.served == (event.model or "") and message.payload.count(b'"model"') <= 1:
+        most = self._capping.bound(message.payload)
+        if most is None and target.served == (event.model or "") and message.payload.count(b'"model"') <= 1:
             return (ToUpstream(message.raw),)
-        payload = session_events.with_model(message.payload, target.served)
+        payload = session_events.rewritten(message.payload, target.served, most)
         return (ToUpstream(frames.text(payload, self._key)),)
 
     def on_upstream(self, data: bytes) -> Commands:

@@ -8,8 +8,6 @@ from tenantry_service.proxy import usage
 from tenantry_service.proxy.frames import Message
 from tenantry_service.proxy.shapes import ABSENT
 
-#: The client's event that begins a turn. A policy has to see it, so those of a client are held until they are complete.
-CREATE = "response.create"
 #: Events that say what a turn used.
 SETTLES = frozenset(
     [
@@ -49,11 +47,13 @@ def read(payload: bytes) -> Event | None:
         return None
 
 
-def with_model(payload: bytes, served: str) -> bytes:
-    """A client's event, written anew; it names the model ``served``, unless that is empty."""
+def rewritten(payload: bytes, served: str, most: int | None) -> bytes:
+    """A client's event, written anew; it names the model ``served`` and ``most`` output tokens, where given."""
     fields = _object_decoder.decode(payload)
     if served:
         fields["model"] = Raw(msgspec.json.encode(served))
+    if most is not None:
+        fields["max_output_tokens"] = Raw(b"%d" % most)
     return msgspec.json.encode(fields)
 
 

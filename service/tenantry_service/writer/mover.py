@@ -1,4 +1,4 @@
-"""The moving itself: read a round, commit it, delete it; the next round is read while the last one is committed.
+"""The moving itself: read a round, commit it, delete it; the next is read and decoded while the last is committed.
 
 What may happen and what comes of it:
 
@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from tenantry_service.ledger import codec, postgres, schema
+from tenantry_service.ledger import codec, daily, postgres, schema
 from tenantry_service.ledger.event import UsageEvent, created_ms
 from tenantry_service.ledger.link import Link, RedisGone, RedisRefused
 from tenantry_service.ledger.postgres import DeadLetter, Stored
@@ -52,14 +52,15 @@ log = logging.getLogger(__name__)
 TROUBLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError)
 
 
-class Sorted(NamedTuple):
-    """A round: events to store, and entries to set aside."""
+class Round(NamedTuple):
+    """What was read at once: its entries, which of them are events to store, and which are to be set aside."""
 
+    entries: Sequence[Entry]
     events: list[UsageEvent]
     dead: list[DeadLetter]
 
 
-def sort(entries: Sequence[Entry], now_ms: int) -> Sorted:
+def sort(entries: Sequence[Entry], now_ms: int) -> Round:
     """Tell events from what is none. Pure.
 
     A tenant's pod may write into its own stream only, but it writes the event: one that names another tenant, or a time
@@ -81,7 +82,7 @@ def sort(entries: Sequence[Entry], now_ms: int) -> Sorted:
             dead.append(_letter(entry, "is from the future"))
         else:
             events.append(event)
-    return Sorted(events, dead)
+    return Round(entries, events, dead)
 
 
 def _letter(entry: Entry, reason: str) -> DeadLetter:
@@ -162,12 +163,13 @@ class Mover:
                 entries = await self._streams.read(beyond)
                 self._figures.up("redis", None)
                 self._figures.waiting, self._figures.oldest_ms = self._streams.waiting, self._streams.oldest_ms
+                taken = sort(entries, time.time_ns() // 1_000_000)
                 if commit is not None:
                     await commit
                     commit = None
                 beyond = {entry.tenant: entry.id for entry in entries}
                 if entries:
-                    commit = asyncio.create_task(self._move(connection, entries))
+                    commit = asyncio.create_task(self._move(connection, taken))
                 else:
                     await asyncio.sleep(max(IDLE_SECONDS, (time.monotonic() - began) / BUSY_SHARE))
         finally:
@@ -176,14 +178,14 @@ class Mover:
                 with contextlib.suppress(asyncio.CancelledError, RedisGone, RedisRefused, *TROUBLE):
                     await commit
 
-    async def _move(self, connection: Connection, entries: Sequence[Entry]) -> None:
-        await self.store(connection, entries)
-        await self.forget(entries)
+    async def _move(self, connection: Connection, taken: Round) -> None:
+        await self.store(connection, taken)
+        await self.forget(taken.entries)
 
-    async def store(self, connection: Connection, entries: Sequence[Entry]) -> None:
+    async def store(self, connection: Connection, taken: Round) -> None:
         """Commit a round, and set aside what is no event."""
         began = time.monotonic()
-        events, dead = sort(entries, time.time_ns() // 1_000_000)
+        entries, events, dead = taken
         await self._make_partitions(connection, events)
         try:
             stored = await postgres.store(connection, events, dead)
@@ -220,9 +222,8 @@ class Mover:
 
     async def _make_partitions(self, connection: Connection, events: Sequence[UsageEvent]) -> None:
         """Those of the events, and next month's, so that midnight of the first finds it there."""
-        now = postgres.month_of(time.time_ns() // 1_000_000)
-        wanted = {now, postgres.next_month(now)}
-        wanted |= {postgres.month_of(created_ms(event.event_id, event.occurred_at_ms)) for event in events}
+        now = daily.month_of(time.time_ns() // 1_000_000)
+        wanted = {now, postgres.next_month(now), *daily.months_of(events)}
         if missing := wanted - self._months:
             await postgres.ensure_partitions(connection, missing)
             self._months |= missing

@@ -5,7 +5,8 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 
-from tenantry_service.ledger.postgres import month_of, next_month, partition
+from tenantry_service.ledger.daily import month_of
+from tenantry_service.ledger.postgres import next_month, partition
 from tenantry_service.ledger.schema import Connection
 from tenantry_service.writer.figures import Figures
 

@@ -108,10 +108,12 @@ class Streams:
             for tenant, _ in chosen
         )
         found: list[Entry] = []
+        oldest: list[bytes] = []
         for (tenant, _), reply in zip(chosen, replies, strict=True):
-            if isinstance(reply, list):
+            if isinstance(reply, list) and reply:
+                oldest.append(reply[0][0])
                 found += [Entry(tenant, id_, _payload(fields)) for id_, fields in reply]
-        self.oldest_ms = min((_milliseconds(entry.id) for entry in found), default=self.oldest_ms)
+        self.oldest_ms = min(map(_milliseconds, oldest), default=self.oldest_ms)
         return found
 
     async def forget(self, entries: Sequence[Entry]) -> None:
@@ -129,6 +131,8 @@ class Streams:
 
 def _payload(fields: object) -> bytes:
     if isinstance(fields, list):
+        if len(fields) == 2 and fields[0] == b"e" and isinstance(fields[1], bytes):
+            return fields[1]
         for name, value in zip(fields[::2], fields[1::2], strict=False):
             if name == b"e" and isinstance(value, bytes):
                 return value

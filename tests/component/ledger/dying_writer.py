@@ -10,15 +10,17 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tenantry_service.ledger import postgres
+from tenantry_service.ledger import daily, postgres
 from tenantry_service.ledger.link import Link
 from tenantry_service.ledger.schema import Connection
 from tenantry_service.writer import streams
 from tenantry_service.writer.figures import Figures
-from tenantry_service.writer.mover import Mover
+from tenantry_service.writer.mover import Mover, Round
 from tenantry_service.writer.streams import Entry, Streams
 
-STEPS = ("connected", "read", "copied", "inserted", "committed", "forgotten")
+STEPS = ("connected", "read", "copied", "summed", "committed", "forgotten")
+#: Of a round that holds what is a row already.
+REPEATED_STEPS = ("staged", "inserted", "committed", "forgotten")
 
 
 class Death:
@@ -45,14 +47,20 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
-    async def copy_records_to_table(self, *args: Any, **kwargs: Any) -> Any:
-        done = await self._connection.copy_records_to_table(*args, **kwargs)
-        self._death.at("copied")
+    async def copy_records_to_table(self, table: str, **kwargs: Any) -> Any:
+        done = await self._connection.copy_records_to_table(table, **kwargs)
+        self._death.at("staged" if table == "staging" else "copied")
+        return done
+
+    async def execute(self, query: str, *args: Any) -> Any:
+        done = await self._connection.execute(query, *args)
+        if query == daily.ADD:
+            self._death.at("summed")
         return done
 
     async def fetchval(self, query: str, *args: Any) -> Any:
         done = await self._connection.fetchval(query, *args)
-        if query == postgres._STORE:
+        if query == postgres.STORE_NEW:
             self._death.at("inserted")
         return done
 
@@ -67,9 +75,9 @@ class Dying(Mover):
         self.death.at("connected")
         return Watched(made, self.death)
 
-    async def store(self, connection: Connection, entries: Sequence[Entry]) -> None:
+    async def store(self, connection: Connection, taken: Round) -> None:
         self.death.at("read")
-        await super().store(connection, entries)
+        await super().store(connection, taken)
         self.death.at("committed")
 
     async def forget(self, entries: Sequence[Entry]) -> None:

@@ -15,7 +15,7 @@ from localcluster.datastores import Postgres, Redis
 from tenantry_service.ledger.link import Link
 from tenantry_service.writer.streams import stream_of
 
-from tests.component.ledger.dying_writer import STEPS
+from tests.component.ledger.dying_writer import REPEATED_STEPS, STEPS
 from tests.component.ledger.making import event, put
 
 DYING = Path(__file__).with_name("dying_writer.py")
@@ -67,6 +67,26 @@ async def test_a_writer_killed_at_any_step_loses_nothing_and_doubles_nothing(
         command = [sys.executable, str(DYING), redis._url(), database, step, "1" if step == "connected" else str(times)]
         died = await asyncio.to_thread(subprocess.run, command, check=False, timeout=60)
         assert died.returncode == -9
+    with writer(tmp_path, redis._url(), database):
+        await drained(redis)
+    money = sum(range(EVENTS))
+    assert await totals(database) == (EVENTS, money, EVENTS, money)
+
+
+@pytest.mark.parametrize("step", REPEATED_STEPS)
+async def test_a_writer_killed_over_events_that_are_rows_already_counts_them_once(
+    redis: Link, database: str, tmp_path: Path, step: str
+) -> None:
+    made = [event(f"{number}", tenant=f"t{number % TENANTS}", nano_usd=number) for number in range(EVENTS)]
+    # Every third is a row already: it was committed by one who died before he could delete it.
+    await put(redis, *made[::3])
+    with writer(tmp_path, redis._url(), database):
+        await drained(redis)
+    await put(redis, *made)
+    died = await asyncio.to_thread(
+        subprocess.run, [sys.executable, str(DYING), redis._url(), database, step, "1"], check=False, timeout=60
+    )
+    assert died.returncode == -9
     with writer(tmp_path, redis._url(), database):
         await drained(redis)
     money = sum(range(EVENTS))

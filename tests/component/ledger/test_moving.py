@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-from tenantry_service.ledger import codec, postgres, schema
+from tenantry_service.ledger import codec, daily, postgres, schema
 from tenantry_service.ledger.event import UsageEvent
 from tenantry_service.ledger.link import Link
 from tenantry_service.writer import streams
@@ -131,18 +131,18 @@ async def test_a_month_s_end_puts_rows_into_their_own_partitions(world: World) -
     await put(world.redis, old, event("new"))
     await world.round()
     found = await world.rows("SELECT tableoid::regclass::text AS place FROM usage_events ORDER BY created_at")
-    months = [postgres.month_of(now - 45 * day), postgres.month_of(now)]
+    months = [daily.month_of(now - 45 * day), daily.month_of(now)]
     assert [row["place"] for row in found] == [postgres.partition(month) for month in months]
 
 
 async def test_two_writers_at_once_store_every_event_once(redis: Link, database: str) -> None:
     first, second = World(redis, database), World(Link(redis._url), database)
     await put(redis, *(event(f"{number}") for number in range(200)))
-    entries = await first.read()
+    taken = await first.read_round()
     connections = [await each.mover.connect() for each in (first, second)]
     # Without the lock that keeps the second waiting: the statements themselves bear it.
     await asyncio.gather(
-        *(each.mover.store(connection, entries) for each, connection in zip((first, second), connections, strict=True))
+        *(each.mover.store(connection, taken) for each, connection in zip((first, second), connections, strict=True))
     )
     for connection in connections:
         connection.terminate()

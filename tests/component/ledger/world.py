@@ -1,11 +1,12 @@
 """One writer's parts among a real Redis and a real PostgreSQL."""
 
+import time
 from typing import Any
 
 from tenantry_service.ledger.link import Link
 from tenantry_service.writer import streams
 from tenantry_service.writer.figures import Figures
-from tenantry_service.writer.mover import Mover
+from tenantry_service.writer.mover import Mover, Round, sort
 from tenantry_service.writer.streams import Entry, Streams, stream_of
 
 
@@ -22,13 +23,16 @@ class World:
         self.streams.watch(await streams.tenants(self.redis))
         return await self.streams.read({})
 
+    async def read_round(self) -> Round:
+        return sort(await self.read(), time.time_ns() // 1_000_000)
+
     async def round(self) -> None:
         """Read, store and forget what is there."""
-        entries = await self.read()
+        taken = await self.read_round()
         connection = await self.mover.connect()
         try:
-            await self.mover.store(connection, entries)
-            await self.mover.forget(entries)
+            await self.mover.store(connection, taken)
+            await self.mover.forget(taken.entries)
         finally:
             connection.terminate()
 

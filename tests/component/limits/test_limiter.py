@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tenantry_service.limits import calls, signs
+from tenantry_service.limits import calls, courier, signs
 from tenantry_service.limits.buckets import Refusal, Reservation
 from tenantry_service.limits.limiter import Decision, Mode
 from tenantry_service.limits.redis import RedisLimiter
@@ -39,6 +39,33 @@ async def test_what_one_loop_iteration_brings_is_one_script_run(asking: Asking, 
     told = admin("INFO", "commandstats")
     assert isinstance(told, bytes)
     assert b"cmdstat_evalsha:calls=1," in told
+
+
+async def test_a_settlement_waits_a_moment_for_a_reserve_to_travel_with(
+    asking: Asking, admin: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "LINGER_SECONDS", 600)
+    one_slot = policy(limits=Limits(concurrent_requests=1))
+    first = await asking.granted(one_slot)
+    admin("CONFIG", "RESETSTAT")
+    asking.settle(one_slot, first)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    # It goes first: its slot is free for the one behind it.
+    second = await asking.granted(one_slot)
+    told = admin("INFO", "commandstats")
+    assert isinstance(told, bytes)
+    assert b"cmdstat_evalsha:calls=1," in told
+    assert events(admin) == [used(first)]
+    asking.settle(one_slot, second)
+    assert await asking.limiter.finish(20) == 0
+    assert events(admin) == [used(first), used(second)], "a process that ends does not wait"
+
+
+async def test_a_settlement_without_company_goes_alone(asking: Asking, admin: Client) -> None:
+    first = await asking.granted(OPEN)
+    asking.settle(OPEN, first)
+    await until(lambda: events(admin) == [used(first)])
 
 
 async def test_a_refusal_says_what_is_lacking_and_for_how_long(asking: Asking, admin: Client) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from msgspec import convert
 from msgspec.structs import replace
 from tenantry_operator.api.resolve import ResolvedSpec, resolve
 from tenantry_operator.plan import names
@@ -129,6 +130,18 @@ def test_the_policy_says_what_the_tenant_says() -> None:
     assert made.prices == {"own": contract.Rates(input=2_500_000_000, output=10_000_000_000, cached_input=0)}
     assert made.unknown_model is contract.UnknownModel.REFUSE
     assert made.upstreams[0].credential_header is contract.CredentialHeader.API_KEY
+
+
+def test_a_tenant_s_own_rates_say_all_that_the_service_can_charge_by() -> None:
+    names = [name for name in contract.Rates.__struct_encode_fields__ if name not in ("tiers", "longContext")]
+    names.remove("longContextAbove")
+    every = {name: str(number) for number, name in enumerate(names, 1)}
+    longer = {**every, "input": "90", "above": 200_000}
+    of_tier = {**every, "longContext": longer}
+    (made,) = document(pricing={"rates": {"own": {**of_tier, "tiers": {"flex": of_tier}}}}).prices.values()
+    amounts = {name: number * 10**9 for number, name in enumerate(names, 1)}
+    said = {**amounts, "longContext": {**amounts, "input": 90 * 10**9}, "longContextAbove": 200_000}
+    assert made == convert({**said, "tiers": {"flex": said}}, contract.Rates)
 
 
 def test_a_keys_own_limits_hold_for_it_and_for_those_that_it_has_replaced() -> None:

@@ -1,6 +1,7 @@
 """What each endpoint's answer costs by the table as it is, to the nano-dollar, from the bytes of the answer on."""
 
 import json
+from datetime import date
 
 import pytest
 from hypothesis import given
@@ -152,7 +153,27 @@ def test_no_tier_and_no_kind_of_token_costs_more_than_was_reserved(
     assert pricing.price(used, price.rates) <= pricing.worst_case(into, out, price)
 
 
+def test_every_row_says_where_it_is_from_and_of_which_day() -> None:
+    for *_, source in price_table.TEXT.values():
+        assert source.url.startswith("https://")
+        assert date.fromisoformat(source.as_of) <= date.fromisoformat(price_table.VERSION.removeprefix("openai-"))
+
+
+@pytest.mark.parametrize(
+    ("tier", "into", "nano_usd"),
+    [
+        ("", 272_000, 272_000 * 2500 + 15_000),
+        ("", 272_001, 272_001 * 5000 + 22_500),
+        ("flex", 272_001, 272_001 * 2500 + 11_250),
+        ("priority", 272_001, 272_001 * 5000 + 30_000),
+    ],
+)
+def test_a_long_input_costs_more_for_all_of_its_request(tier: str, into: int, nano_usd: int) -> None:
+    assert pricing.price(Usage(into, 1, tier=tier), pricing.find("gpt-5.4", {}).rates) == nano_usd
+
+
 def test_every_model_of_the_other_tables_is_in_the_first() -> None:
+    assert price_table.LONG_CONTEXT.keys() <= price_table.TEXT.keys()
     assert price_table.OTHER_KINDS.keys() <= price_table.TEXT.keys()
     for prices in price_table.TIERS.values():
         assert prices.keys() <= price_table.TEXT.keys()

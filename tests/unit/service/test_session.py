@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tenantry_service import errors
 from tenantry_service.errors import ErrorType
 from tenantry_service.limits.buckets import Dimension, Refusal, Standing
-from tenantry_service.policy import Key, Limits
+from tenantry_service.policy import Key, Limits, Models
 from tenantry_service.pricing import Usage
 from tenantry_service.proxy import frames
 from tenantry_service.proxy.frames import CloseCode
@@ -190,6 +190,60 @@ def test_a_message_of_the_responses_api_that_cannot_be_judged_goes_no_further() 
     story.handle(story.session.on_client(frames.text(b'{"type":"response.cancel"}', MASK)))
     sent = [command.data for command in story.commands if isinstance(command, ToUpstream)]
     assert sent == [frames.text(b'{"type":"response.cancel"}', MASK)]
+
+
+STRICT = Limits(require_declared_max_tokens=True)
+SOUND = {"type": "input_audio_buffer.append", "audio": "AAAA"}
+CREATE = {"type": "response.create"}
+
+
+def passed(story: Story, *events: dict[str, object]) -> list[bool]:
+    """Of events of the client: whether they went on, or an error told why not."""
+    found = []
+    for fields in events:
+        before = len(story.commands)
+        story.handle(story.session.on_client(frames.text(json.dumps(fields).encode(), MASK)))
+        (said,) = story.commands[before:]
+        found.append(isinstance(said, ToUpstream))
+        if isinstance(said, ToClient):
+            assert b'"max_tokens_required"' in said.data
+            assert not said.last, "the connection goes on"
+    return found
+
+
+def test_a_turn_of_the_responses_api_declares_its_cap_where_that_is_required() -> None:
+    bounded, number = {**CREATE, "model": "gpt-4o-mini"}, {"max_output_tokens": 9}
+    assert passed(Story("/v1/responses", limits=STRICT).open(), bounded, {**bounded, **number}) == [False, True]
+    assert passed(Story("/v1/responses").open(), bounded) == [True]
+
+
+@pytest.mark.parametrize("name", ["max_output_tokens", "max_response_output_tokens"])
+def test_a_realtime_session_declares_its_cap_before_sound_or_an_event_begins_a_turn(name: str) -> None:
+    story = Story(limits=STRICT).open()
+    update, unbounded = ({"type": "session.update", "session": {name: cap}} for cap in (50, "inf"))
+    item = {"type": "conversation.item.create", "item": {}}
+    assert passed(story, item, SOUND, CREATE, {**CREATE, "response": {name: 5}}) == [True, False, False, True]
+    assert passed(story, unbounded, update, SOUND, CREATE) == [False, True, True, True]
+    assert passed(story, {**CREATE, "response": {name: "inf"}}, unbounded) == [False, False]
+    assert passed(story, {"type": "session.update", "session": {"voice": "x"}}, SOUND) == [True, True]
+
+
+def test_who_only_transcribes_has_nothing_to_declare() -> None:
+    assert passed(Story("/v1/realtime?model=gpt-realtime&intent=transcription", limits=STRICT).open(), SOUND) == [True]
+    update = {"type": "session.update", "session": {"type": "transcription"}}
+    assert passed(Story(limits=STRICT).open(), update, SOUND) == [True, True]
+
+
+@pytest.mark.parametrize(("said", "sent"), [(None, 100), (5, 5), (1000, 100), ("many", 100)])
+def test_the_policy_bounds_a_turn_of_the_responses_api(said: object, sent: int) -> None:
+    story = Story("/v1/responses", models=Models(max_output_tokens=100), limits=STRICT).open()
+    fields = {**CREATE, "model": "gpt-4o-mini"} | ({} if said is None else {"max_output_tokens": said})
+    story.handle(story.session.on_client(frames.text(json.dumps(fields).encode(), MASK)))
+    (went,) = [command.data for command in story.commands if isinstance(command, ToUpstream)]
+    reader = frames.FrameReader(masked=True)
+    reader.feed(went)
+    ((message,),) = [reader.take()[1]]
+    assert json.loads(message.payload) == {**fields, "max_output_tokens": sent}
 
 
 @settings(deadline=None)
