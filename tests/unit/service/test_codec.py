@@ -1,5 +1,7 @@
 """Usage events as bytes: what is read is what was written, and what no database takes is no event."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,11 @@ MADE = UsageEvent(
 WORDS = ("tenant", "key_id", "route", "requested_model", "served_model", "error_type", "usage", "key_name")
 
 
+def saying(field: str, text: str) -> UsageEvent:
+    fields: dict[str, Any] = {field: text}
+    return MADE._replace(**fields)
+
+
 @given(
     st.sampled_from(WORDS),
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40).map(
@@ -20,14 +27,14 @@ WORDS = ("tenant", "key_id", "route", "requested_model", "served_model", "error_
     ),
 )
 def test_any_text_comes_back_as_it_was_even_one_that_looks_like_an_escaped_nul(field: str, text: str) -> None:
-    event = MADE._replace(**{field: text})
+    event = saying(field, text)
     assert codec.decode(codec.encode(event)) == event
 
 
 @pytest.mark.parametrize("field", WORDS)
 def test_a_nul_is_no_event_wherever_it_stands(field: str) -> None:
     with pytest.raises(codec.NoEvent, match="NUL"):
-        codec.decode(codec.encode(MADE._replace(**{field: "a\0b"})))
+        codec.decode(codec.encode(saying(field, "a\0b")))
 
 
 @pytest.mark.parametrize("bad", ["", "a b", "a\0", "a\n", "ä", "\x7f", "x" * 201])

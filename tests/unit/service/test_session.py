@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import pytest
@@ -197,7 +198,7 @@ SOUND = {"type": "input_audio_buffer.append", "audio": "AAAA"}
 CREATE = {"type": "response.create"}
 
 
-def passed(story: Story, *events: dict[str, object]) -> list[bool]:
+def passed(story: Story, *events: Mapping[str, object]) -> list[bool]:
     """Of events of the client: whether they went on, or an error told why not."""
     found = []
     for fields in events:
