@@ -11,13 +11,12 @@ from typing import NamedTuple, Protocol
 import msgspec
 from msgspec import Struct
 
-from tenantry_service.ledger.spend import Day, Spend, Sums
+from tenantry_service.ledger.spend import Day, Spend, Used
 from tenantry_service.limits import buckets
 from tenantry_service.policy import Budget, Key, Policy, Window
 
 #: Days that are told one by one.
 DAYS = 62
-_NO_SUMS = Sums()
 
 
 class Spent(NamedTuple):
@@ -68,8 +67,8 @@ class Report(Struct, frozen=True, kw_only=True, rename="camel"):
     budget: BudgetLeft | None
     #: When the ledger's figures below were complete; null if there are none.
     as_of: datetime | None
-    day: Sums
-    month: Sums
+    day: Used
+    month: Used
     days: tuple[Day, ...]
 
 
@@ -120,10 +119,10 @@ async def _budget(
         return left(budget, None, now, known=False)
 
 
-def _window(sums: Sums | None, start: date) -> Sums:
+def _window(sums: Used | None, start: date) -> Used:
     """What a roll-up says of the present window: nothing, if it was made in an earlier one and nothing came since."""
     if sums is None or sums.start != start:
-        return msgspec.structs.replace(_NO_SUMS, start=start)
+        return Used(start=start)
     return sums
 
 
@@ -131,7 +130,7 @@ def rolled_up(lines: Iterable[Day], now: datetime) -> Spend:
     """A roll-up from daily lines, for a ledger that has nobody to make one."""
     today = now.astimezone(UTC).date()
     month = today.replace(day=1)
-    day_sums, month_sums = Sums(start=today), Sums(start=month)
+    day_sums, month_sums = Used(start=today), Used(start=month)
     found = sorted(lines, key=lambda line: (line.day, line.nano_usd, line.model), reverse=True)
     for line in found:
         if line.day == today:

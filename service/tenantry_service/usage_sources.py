@@ -11,9 +11,10 @@ from tenantry_service import usage_report
 from tenantry_service.ledger import spend as spends
 from tenantry_service.ledger.link import Link, RedisRefused
 from tenantry_service.ledger.spend import Day, Spend
-from tenantry_service.limits import calls
-from tenantry_service.limits.calls import Keys, UnreadableError
+from tenantry_service.limits import records
+from tenantry_service.limits.calls import Keys
 from tenantry_service.limits.memory import MemoryLimiter
+from tenantry_service.limits.packed import UnreadableError
 from tenantry_service.usage_report import Spent
 
 #: A tenant that asks and asks again reads its file once in this time.
@@ -49,7 +50,7 @@ class RedisSource:
             value = await self._link.one("GET", Keys(tenant).state_of(key_name))
             if not isinstance(value, bytes):
                 return None
-            state = calls.read_state(value)
+            state = records.read_state(value)
         except (RedisRefused, UnreadableError) as error:
             raise OSError(str(error)) from error
         return Spent(state.day, state.day_nano_usd, state.month, state.month_nano_usd)

@@ -17,6 +17,9 @@ CALL_SECONDS = 10.0
 CONNECT_SECONDS = 5.0
 _READ_BYTES = 1 << 18
 
+#: Why a node of Redis Cluster is not used: keys live on whichever node their slot is on, and nothing here follows them.
+NO_CLUSTER = "is a node of Redis Cluster, which is not supported; name a primary that stands alone (docs/datastores.md)"
+
 Command = tuple[str | bytes | int, ...]
 
 
@@ -25,6 +28,12 @@ def pack(command: Command) -> bytes:
     # Its stubs say that commands have one word, and nothing of the answer.
     packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]
     return packed
+
+
+def in_cluster(hello: object) -> bool:
+    """Whether the answer to HELLO is that of a node of a cluster (https://redis.io/docs/latest/commands/hello/). Every
+    user may ask, whatever its rights."""
+    return isinstance(hello, list) and dict(zip(hello[::2], hello[1::2], strict=False)).get(b"mode") == b"cluster"
 
 
 class RedisGone(ConnectionError):  # noqa: N818 - says what happened
@@ -114,11 +123,13 @@ class Link:
         database = parts.path.strip("/")
         if database not in ("", "0"):
             hello.append(("SELECT", database))
-        if hello:
-            packed = b"".join(map(pack, hello))
-            for answer in await self._exchange(packed, len(hello)):
-                if isinstance(answer, hiredis.ReplyError):
-                    raise RedisGone(f"Redis refuses the connection: {answer}")
+        hello.append(("HELLO",))
+        packed = b"".join(map(pack, hello))
+        for answer in await self._exchange(packed, len(hello)):
+            if isinstance(answer, hiredis.ReplyError):
+                raise RedisGone(f"Redis refuses the connection: {answer}")
+            if in_cluster(answer):
+                raise RedisGone(f"{parts.hostname}:{parts.port or 6379} {NO_CLUSTER}")
         self.connections += 1
 
     async def _exchange(self, packed: bytes, count: int) -> list[object]:

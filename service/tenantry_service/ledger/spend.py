@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 VERSION = 1
 
@@ -21,8 +22,6 @@ def spend_key(tenant: str) -> str:
 class Sums(Struct, frozen=True, kw_only=True, rename="camel"):
     """What was used in some time. Money in nano-USD. ``estimated``: of the requests, those billed at an estimate."""
 
-    #: First day of the window (UTC); None where it is no window.
-    start: date | None = None
     requests: int = 0
     input_tokens: int = 0
     cached_input_tokens: int = 0
@@ -30,49 +29,32 @@ class Sums(Struct, frozen=True, kw_only=True, rename="camel"):
     nano_usd: int = 0
     estimated: int = 0
 
-    def plus(self, other: "Sums | Day") -> "Sums":
-        """Both together, as of this one's window."""
-        return Sums(
-            start=self.start,
-            requests=self.requests + other.requests,
-            input_tokens=self.input_tokens + other.input_tokens,
-            cached_input_tokens=self.cached_input_tokens + other.cached_input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            nano_usd=self.nano_usd + other.nano_usd,
-            estimated=self.estimated + other.estimated,
-        )
+    def plus(self, other: "Sums") -> Self:
+        """Both together; all else is as in this one."""
+        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in _ADDED})
 
 
-class Day(Struct, frozen=True, kw_only=True, rename="camel"):
+_ADDED = Sums.__struct_fields__
+
+
+class Used(Sums, frozen=True, kw_only=True, rename="camel"):
+    """What was used in a window."""
+
+    #: First day of the window (UTC); None where it is no window.
+    start: date | None = None
+
+
+class Day(Sums, frozen=True, kw_only=True, rename="camel"):
     """One model on one day (UTC)."""
 
     day: date
     model: str
-    requests: int = 0
-    input_tokens: int = 0
-    cached_input_tokens: int = 0
-    output_tokens: int = 0
-    nano_usd: int = 0
-    estimated: int = 0
 
     @classmethod
     def read(cls, row: Sequence[Any]) -> Self:
-        """A line as a ledger's query gives it: the columns are these fields, in their order."""
-        return cls(**dict(zip(cls.__struct_fields__, row, strict=True)))
-
-    @classmethod
-    def of(cls, day: date, model: str, sums: Sums) -> Self:
-        """A day's line from sums."""
-        return cls(
-            day=day,
-            model=model,
-            requests=sums.requests,
-            input_tokens=sums.input_tokens,
-            cached_input_tokens=sums.cached_input_tokens,
-            output_tokens=sums.output_tokens,
-            nano_usd=sums.nano_usd,
-            estimated=sums.estimated,
-        )
+        """A line as a ledger's query gives it: day, model, and the sums in the order of their fields."""
+        day, model, *sums = row
+        return cls(day=day, model=model, **dict(zip(_ADDED, sums, strict=True)))
 
 
 class Spend(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -80,8 +62,8 @@ class Spend(Struct, frozen=True, kw_only=True, rename="camel"):
 
     v: int = VERSION
     as_of: datetime
-    day: Sums
-    month: Sums
+    day: Used
+    month: Used
     #: Newest first.
     days: tuple[Day, ...] = ()
 

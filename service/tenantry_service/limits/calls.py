@@ -1,11 +1,10 @@
-"""What is said to Redis about limits: the scripts, their arguments and what their answers mean. Pure.
+"""What is said to Redis about limits: the scripts and their arguments. Pure. (``answers.py`` has what they answer.)
 
 All keys of a tenant begin with ``tn:{<tenant>}:``; the braces put them into one slot of a Redis Cluster (Redis
 documentation, "Redis cluster specification", hash tags), and a tenant's Redis user may touch no others.
 """
 
 import hashlib
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,20 +13,16 @@ import msgspec
 
 from tenantry_service.limits import buckets
 from tenantry_service.limits.bounds import Bounds
-from tenantry_service.limits.buckets import Demand, Refusal, Reservation, State
+from tenantry_service.limits.buckets import Demand, Reservation
+from tenantry_service.limits.records import Record, StateView
 
 #: How long a reservation, and the slot that it holds, outlives the last sign of life of its process.
 LEASE_MS = 30_000
 #: How long a swept reservation is remembered, for the case that its process lives and settles it after all.
 SWEPT_KEPT_MS = 7 * 86_400_000
-#: Members of a packed state, see ``scripts/state.lua``.
-_MEMBERS = 19
-_PACKED = struct.Struct(f"<{_MEMBERS}d")
-
 _SCRIPTS = Path(__file__).with_name("scripts")
 # Redis' own reader of msgpack knows text but no "bin": JSON travels as text.
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder().decode
 
 
 class Script(NamedTuple):
@@ -57,10 +52,6 @@ class Call(NamedTuple):
     script: Script
     keys: tuple[bytes, ...]
     argument: bytes
-
-
-class UnreadableError(Exception):
-    """Redis answered something that no script of ours says."""
 
 
 class Keys:
@@ -208,42 +199,6 @@ def renew(keys: Keys, process: str, held: Mapping[str, Sequence[str]]) -> Call:
 # The sweeper's and the ledger's calls.
 
 
-class Record(NamedTuple):
-    """A reservation as it is kept. ``note``: the usage event to bill if its process dies."""
-
-    key_name: str
-    demand: Demand
-    tokens_taken: int
-    key_tokens_taken: int
-    day: int
-    month: int
-    note: bytes
-
-
-def read_record(data: bytes) -> Record:
-    """Read a value of the reservations' hash.
-
-    Raises:
-        UnreadableError: it is none of ours.
-    """
-    match _unpacked(data):
-        case [
-            int(),
-            str() as key_name,
-            int() as tokens,
-            int() as nano_usd,
-            int() as taken,
-            int() as key_taken,
-            int() as day,
-            int() as month,
-            str() as note,
-            *_,
-        ]:
-            return Record(key_name, Demand(tokens, nano_usd), taken, key_taken, day, month, note.encode())
-        case _:
-            raise UnreadableError("a reservation's record")
-
-
 def sweep(keys: Keys, records: Mapping[str, Record], before_ms: int) -> Call:
     """Bill reservations as reserved, those whose lease ended not after ``before_ms`` (server's time). Answers how many
     there were; those that were renewed or settled meanwhile are left alone."""
@@ -255,173 +210,7 @@ def sweep(keys: Keys, records: Mapping[str, Record], before_ms: int) -> Call:
     return Call(SWEEP, tuple(names), _encode(parts))
 
 
-class StateView(NamedTuple):
-    """What others than the scripts may know of a packed state. Windows in Unix seconds, money in nano-USD. A state
-    that is not ``seeded`` does not know what was spent before ``born_ms``."""
-
-    born_ms: int
-    seeded: bool
-    day: int
-    day_nano_usd: int
-    month: int
-    month_nano_usd: int
-
-
-def read_state(data: bytes) -> StateView:
-    """Read the value of a state's key.
-
-    Raises:
-        UnreadableError: it is none of ours.
-    """
-    if len(data) < _PACKED.size:
-        raise UnreadableError("a state")
-    state = [int(member) for member in _PACKED.unpack_from(data)]
-    return StateView(state[1], state[2] == 1, state[14], state[16], state[17], state[18])
-
-
 def seed(keys: Keys, key_name: str, state: StateView, day_nano_usd: int, month_nano_usd: int) -> Call:
     """Add what was spent in the state's windows before it was born. Answers 1, or 0 if somebody else has done it."""
     argument = [state.born_ms, state.day, day_nano_usd, state.month, month_nano_usd]
     return Call(SEED, (keys.state_of(key_name),), _encode(argument))
-
-
-# Answers.
-
-
-class Late:
-    """The reserve came after its deadline and did nothing."""
-
-    __slots__ = ()
-
-
-class Done:
-    """A settlement was carried out."""
-
-    __slots__ = ()
-
-
-LATE_ANSWER = Late()
-DONE = Done()
-
-
-class Granted(NamedTuple):
-    """A reservation, and what its tenant has spent with it in the present day and month (nano-USD)."""
-
-    reservation: Reservation
-    day_spent: int
-    month_spent: int
-
-
-class Answers(NamedTuple):
-    """Of a batch: the server's time (Unix ms; 0 if nothing was to be reserved), and what came of each op."""
-
-    now_ms: int
-    results: Sequence[object]
-
-
-def read_answers(data: bytes, expected: int) -> Answers:
-    """Read what a batch brought.
-
-    Raises:
-        UnreadableError: it is no answer to a batch of that many ops.
-    """
-    match _unpacked(data):
-        case [int() as now, *results] if len(results) == expected:
-            return Answers(now, results)
-        case _:
-            raise UnreadableError("an answer to reserves and settlements")
-
-
-def read_decision(
-    result: object, now_ms: int, reservation_id: str, key_name: str, demand: Demand
-) -> Granted | Refusal | Late:
-    """What a reserve's result means.
-
-    Raises:
-        UnreadableError: it is none.
-    """
-    match result:
-        case [1, *granted]:
-            return _granted(_integers(granted, 12 if key_name else 8), reservation_id, key_name, demand)
-        case [0, list() as state, int() as slots]:
-            return _refused(_state(state, slots), None, demand, now_ms)
-        case [0, list() as state, int() as slots, list() as of_key, int() as key_slots]:
-            return _refused(_state(state, slots), _state(of_key, key_slots), demand, now_ms)
-        case [2]:
-            return LATE_ANSWER
-        case _:
-            raise UnreadableError("an answer to a reserve")
-
-
-def _granted(said: list[int], reservation_id: str, key_name: str, demand: Demand) -> Granted:
-    tenant = _levels(*said[2:6])
-    key = _levels(*said[8:12]) if key_name else None
-    reservation = Reservation(
-        reservation_id,
-        demand,
-        demand.tokens if tenant.bounds.tokens else buckets.NOT_LIMITED,
-        said[0],
-        said[1],
-        buckets.standing(tenant, key),
-        key_name,
-        demand.tokens if key is not None and key.bounds.tokens else buckets.NOT_LIMITED,
-    )
-    return Granted(reservation, said[6], said[7])
-
-
-def _refused(tenant: State, key: State | None, demand: Demand, now_ms: int) -> Refusal:
-    refused = buckets.refusal(tenant, key, demand, now_ms)
-    if refused is None:
-        raise UnreadableError("a refusal for which there is no reason")
-    return refused
-
-
-def _levels(requests_limit: int, requests: int, tokens_limit: int, tokens: int) -> State:
-    state = State()
-    state.bounds = Bounds(requests_limit, tokens_limit)
-    state.requests, state.tokens = requests, tokens
-    return state
-
-
-def _state(members: list[object], slots_used: int) -> State:
-    s = _integers(members, _MEMBERS)
-    state = State()
-    state.bounds = Bounds(s[6], s[7], s[8], s[9], bool(s[10]), bool(s[11]))
-    state.updated_ms, state.requests, state.tokens = s[3], s[12], s[13]
-    state.day, state.day_ends_ms, state.day_spent = s[14], s[15], s[16]
-    state.month, state.month_spent = s[17], s[18]
-    state.in_flight = slots_used
-    return state
-
-
-class Renewed(NamedTuple):
-    """The server's time (Unix ms), processes of the tenant alive, and how many reservations are not there any more."""
-
-    now_ms: int
-    processes: int
-    gone: int
-
-
-def read_renewed(data: bytes) -> Renewed:
-    """Read the answer to :func:`renew`.
-
-    Raises:
-        UnreadableError: it is none.
-    """
-    return Renewed(*_integers(_unpacked(data), 3))
-
-
-def _integers(values: object, count: int) -> list[int]:
-    if isinstance(values, list) and len(values) == count:
-        found = [value for value in values if isinstance(value, int)]
-        if len(found) == count:
-            return found
-    raise UnreadableError(f"{count} numbers")
-
-
-def _unpacked(data: bytes) -> object:
-    try:
-        found: object = _decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UnreadableError(str(error)) from error
-    return found

@@ -10,13 +10,15 @@ from typing import NamedTuple, Protocol
 
 import hiredis
 
-from tenantry_service.limits import calls
+from tenantry_service.limits import answers, calls
+from tenantry_service.limits.answers import Granted, Late
 from tenantry_service.limits.bounds import Bounds
 from tenantry_service.limits.buckets import Refusal
-from tenantry_service.limits.calls import Batch, Call, Granted, Late, UnreadableError
+from tenantry_service.limits.calls import Batch, Call
 from tenantry_service.limits.connection import Asker, Reply, pack
 from tenantry_service.limits.limiter import Unknown
 from tenantry_service.limits.link import TIMEOUT_SECONDS, Link
+from tenantry_service.limits.packed import UnreadableError
 from tenantry_service.limits.settlement import Settlement
 from tenantry_service.limits.tenant import Asked, Op, Tenant
 
@@ -51,7 +53,7 @@ class Sender(Protocol):
 
 
 #: What an op's result means; of a settlement: None if there is no such reservation.
-_Said = Granted | Refusal | Late | calls.Done | None
+_Said = Granted | Refusal | Late | answers.Done | None
 
 
 class _Flight(NamedTuple):
@@ -154,7 +156,7 @@ class Courier:
         try:
             if not isinstance(reply, bytes):
                 raise UnreadableError(f"{reply!r}")
-            now_ms, results = calls.read_answers(reply, len(flight.ops))
+            now_ms, results = answers.read_answers(reply, len(flight.ops))
             said = [_read(op, result, now_ms) for op, result in zip(flight.ops, results, strict=True)]
         except UnreadableError as error:
             self._refused(flight, error)
@@ -237,8 +239,8 @@ class Courier:
 
 def _read(op: Op, result: object, now_ms: int) -> _Said:
     if isinstance(op, Asked):
-        return calls.read_decision(result, now_ms, op.id, op.limited_key, op.demand)
-    return calls.DONE if result == 1 else None
+        return answers.read_decision(result, now_ms, op.id, op.limited_key, op.demand)
+    return answers.DONE if result == 1 else None
 
 
 def _command(call: Call) -> bytes:

@@ -18,6 +18,7 @@ from typing import Protocol, cast
 
 import hiredis
 
+from tenantry_service.ledger.link import NO_CLUSTER, in_cluster
 from tenantry_service.limits import address, calls
 from tenantry_service.limits.address import Address, AddressError
 from tenantry_service.limits.connection import Asker, Connection, Reply, awaited, pack
@@ -209,10 +210,12 @@ async def _prove(connection: Connection, where: Address) -> int:
         greeting.append((b"AUTH", *user, where.password.encode()))
     if where.database:
         greeting.append((b"SELECT", b"%d" % where.database))
-    greeting += [(b"SCRIPT", b"LOAD", script.text) for script in calls.SCRIPTS]
+    greeting += [(b"HELLO",), *((b"SCRIPT", b"LOAD", script.text) for script in calls.SCRIPTS)]
     for said in await _ask(connection, greeting):
         if isinstance(said, hiredis.HiredisError):
             raise LinkError(f"Redis at {where.host}:{where.port} refuses: {said}")
+        if in_cluster(said):
+            raise LinkError(f"Redis at {where.host}:{where.port} {NO_CLUSTER}")
     async with asyncio.timeout(TIMEOUT_SECONDS):
         (time,) = await _ask(connection, [(b"TIME",)])
     match time:

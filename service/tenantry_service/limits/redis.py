@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
+from tenantry_service.limits.answers import Granted
 from tenantry_service.limits.backlog import Backlog
 from tenantry_service.limits.buckets import Demand, Reservation
-from tenantry_service.limits.calls import Granted
 from tenantry_service.limits.courier import MOST_OPS, Courier
 from tenantry_service.limits.limiter import Mode, Unknown
 from tenantry_service.limits.link import Link

@@ -4,11 +4,11 @@ import asyncio
 import secrets
 from functools import partial
 
-from tenantry_service.limits import calls
-from tenantry_service.limits.calls import UnreadableError
+from tenantry_service.limits import answers, calls
 from tenantry_service.limits.connection import Reply
 from tenantry_service.limits.courier import Courier
 from tenantry_service.limits.link import Link
+from tenantry_service.limits.packed import UnreadableError
 from tenantry_service.limits.tenant import Tenant, Tenants
 
 RENEW_SECONDS = calls.LEASE_MS / 3000
@@ -57,7 +57,7 @@ class Signs:
         try:
             if not isinstance(reply, bytes):
                 raise UnreadableError(f"{reply!r}")
-            tenant.replicas = max(1, calls.read_renewed(reply).processes)
+            tenant.replicas = max(1, answers.read_renewed(reply).processes)
         except UnreadableError as error:
             self._link.fail(f"Redis refuses: {error}")
 

@@ -7,12 +7,13 @@ so it is what the ledger says and not a second count; written within seconds of 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from typing import TypeVar
 
 import msgspec
 
 from tenantry_service.ledger.link import Link, checked
 from tenantry_service.ledger.schema import Connection
-from tenantry_service.ledger.spend import Day, Spend, Sums, encode, spend_key
+from tenantry_service.ledger.spend import Day, Spend, Sums, Used, encode, spend_key
 from tenantry_service.writer.figures import Figures
 
 #: Seconds between two rounds; a round that takes longer than a quarter of that is followed by a longer pause.
@@ -24,6 +25,7 @@ DAYS = 62
 #: Lines per tenant; the cheapest beyond are told as one, model ``other``, per day.
 MOST_LINES = 500
 OTHER = "other"
+S = TypeVar("S", bound=Sums)
 
 _QUERY = """
 SELECT tenant, day, model, sum(requests)::bigint, sum(input_tokens)::bigint, sum(cached_input_tokens)::bigint,
@@ -42,7 +44,7 @@ def build(lines: Iterable[Day], now: datetime) -> Spend:
     rest: dict[date, list[Day]] = {}
     for line in found[MOST_LINES:]:
         rest.setdefault(line.day, []).append(line)
-    kept += [Day.of(day, OTHER, _total(lines)) for day, lines in rest.items()]
+    kept += [_total(lines, Day(day=day, model=OTHER)) for day, lines in rest.items()]
     return Spend(
         as_of=now,
         day=_window(found, today, today),
@@ -51,12 +53,11 @@ def build(lines: Iterable[Day], now: datetime) -> Spend:
     )
 
 
-def _window(lines: Sequence[Day], start: date, end: date) -> Sums:
-    return msgspec.structs.replace(_total([line for line in lines if start <= line.day <= end]), start=start)
+def _window(lines: Sequence[Day], start: date, end: date) -> Used:
+    return _total([line for line in lines if start <= line.day <= end], Used(start=start))
 
 
-def _total(lines: Iterable[Day]) -> Sums:
-    total = Sums()
+def _total(lines: Iterable[Day], total: S) -> S:
     for line in lines:
         total = total.plus(line)
     return total

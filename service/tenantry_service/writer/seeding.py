@@ -10,8 +10,10 @@ from collections.abc import Awaitable, Callable
 
 from tenantry_service.ledger.link import Link
 from tenantry_service.ledger.schema import Connection
-from tenantry_service.limits import calls
-from tenantry_service.limits.calls import Keys, StateView, UnreadableError
+from tenantry_service.limits import calls, records
+from tenantry_service.limits.calls import Keys
+from tenantry_service.limits.packed import UnreadableError
+from tenantry_service.limits.records import StateView
 from tenantry_service.writer.streams import scan
 from tenantry_service.writer.sweeper import Sweeper
 
@@ -58,7 +60,7 @@ class Seeder:
         for (keys, tenant, key_name), value in zip(scopes, values, strict=True):
             if isinstance(value, bytes):
                 try:
-                    state = calls.read_state(value)
+                    state = records.read_state(value)
                 except UnreadableError:
                     continue
                 if not state.seeded:

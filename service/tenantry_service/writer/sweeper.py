@@ -4,8 +4,10 @@ import time
 from collections.abc import Sequence
 
 from tenantry_service.ledger.link import Link, RedisRefused, checked
-from tenantry_service.limits import calls
-from tenantry_service.limits.calls import Keys, Record, UnreadableError
+from tenantry_service.limits import calls, records
+from tenantry_service.limits.calls import Keys
+from tenantry_service.limits.packed import UnreadableError
+from tenantry_service.limits.records import Record
 from tenantry_service.writer.figures import Figures
 
 SWEEP_SECONDS = 5.0
@@ -54,17 +56,17 @@ class Sweeper:
     async def _sweep_tenant(self, keys: Keys, ids: Sequence[bytes], before: int) -> int:
         found = await self._link.one("HMGET", keys.reservations, *ids)
         assert isinstance(found, list)
-        records: dict[str, Record] = {}
+        due: dict[str, Record] = {}
         unreadable: list[bytes] = []
         for reservation_id, data in zip(ids, found, strict=True):
             try:
-                records[reservation_id.decode()] = calls.read_record(data or b"")
+                due[reservation_id.decode()] = records.read_record(data or b"")
             except UnreadableError:
                 unreadable.append(reservation_id)
         if unreadable:
             # A slot without a record: nothing can be billed, and it must not be taken for ever.
             checked(await self._link.one("ZREM", keys.leases, *unreadable))
-        return await self.run(calls.sweep(keys, records, before)) if records else 0
+        return await self.run(calls.sweep(keys, due, before)) if due else 0
 
     async def run(self, call: calls.Call) -> int:
         """Run a script that answers a number; loads it if Redis does not know it."""

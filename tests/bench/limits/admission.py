@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import hiredis
-from tenantry_service.limits import calls
+from tenantry_service.limits import answers, calls, packed, records
 from tenantry_service.limits.bounds import NO_BUDGET, Bounds
 from tenantry_service.limits.buckets import Demand, Reservation, Standing
 from tenantry_service.limits.calls import Batch, Call, Keys
@@ -98,7 +98,7 @@ def run(url: str, reserves: int, processes: int, connections: int, seed: int) ->
         state = admin.read()
         assert isinstance(state, bytes)
         # Its first bucket was full when it was first asked.
-        beyond, share = judge(tenant, totals[tenant.name], ended_ms - calls.read_state(state).born_ms)
+        beyond, share = judge(tenant, totals[tenant.name], ended_ms - records.read_state(state).born_ms)
         over += beyond
         if tenant.bounds.slots:
             over += max(0, most[tenant.name] - tenant.bounds.slots)
@@ -149,7 +149,7 @@ def _server_ms(admin: _Connection) -> int:
         case [bytes() as seconds, bytes() as microseconds]:
             return int(seconds) * 1000 + int(microseconds) // 1000
         case answer:
-            raise calls.UnreadableError(f"{answer!r}")
+            raise packed.UnreadableError(f"{answer!r}")
 
 
 def _watch_slots(admin: _Connection, tenants: Sequence[Subject], ready: object) -> dict[str, int]:
@@ -226,4 +226,4 @@ def _command(call: Call) -> bytes:
 def _answers(line: _Connection, count: int) -> list[object]:
     reply = line.read()
     assert isinstance(reply, bytes)
-    return list(calls.read_answers(reply, count).results)
+    return list(answers.read_answers(reply, count).results)

@@ -47,9 +47,9 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
-    async def copy_records_to_table(self, table: str, **kwargs: Any) -> Any:
-        done = await self._connection.copy_records_to_table(table, **kwargs)
-        self._death.at("staged" if table == "staging" else "copied")
+    async def copy_records_to_table(self, table_name: str, **kwargs: Any) -> Any:
+        done = await self._connection.copy_records_to_table(table_name, **kwargs)
+        self._death.at("staged" if table_name == "staging" else "copied")
         return done
 
     async def execute(self, query: str, *args: Any) -> Any:

@@ -5,10 +5,11 @@ from typing import Any
 from tenantry_service.ledger import codec
 from tenantry_service.ledger.event import UsageEvent
 from tenantry_service.ledger.link import Link
-from tenantry_service.limits import calls
+from tenantry_service.limits import answers, calls, records
+from tenantry_service.limits.answers import Granted
 from tenantry_service.limits.bounds import Held
 from tenantry_service.limits.buckets import Demand, Reservation
-from tenantry_service.limits.calls import Batch, Granted, Keys
+from tenantry_service.limits.calls import Batch, Keys
 from tenantry_service.policy import Budget, Limits, Policy, Upstream, Window
 from tenantry_service.writer.figures import Figures
 from tenantry_service.writer.seeding import Seeder
@@ -35,8 +36,8 @@ async def run(redis: Link, call: calls.Call) -> Any:
 
 async def transact(redis: Link, batch: Batch) -> Any:
     call = batch.call(1, Held(POLICY).tenant, {}, 2**52)
-    answers = calls.read_answers(await run(redis, call), len(batch.ops))
-    return answers.now_ms, answers.results
+    said = answers.read_answers(await run(redis, call), len(batch.ops))
+    return said.now_ms, said.results
 
 
 async def reserve(redis: Link, note: UsageEvent) -> Reservation:
@@ -44,7 +45,7 @@ async def reserve(redis: Link, note: UsageEvent) -> Reservation:
     demand = Demand(440, note.nano_usd)
     batch.reserve(note.event_id, "", demand, codec.encode(note))
     now, (result,) = await transact(redis, batch)
-    decision = calls.read_decision(result, now, note.event_id, "", demand)
+    decision = answers.read_decision(result, now, note.event_id, "", demand)
     assert isinstance(decision, Granted), decision
     return decision.reservation
 
@@ -115,6 +116,6 @@ async def test_a_redis_that_forgot_is_told_what_was_spent_once_the_stream_is_emp
 async def spent(redis: Link) -> int:
     value = await redis.one("GET", KEYS.state)
     assert isinstance(value, bytes)
-    state = calls.read_state(value)
+    state = records.read_state(value)
     assert state.day_nano_usd == state.month_nano_usd
     return state.day_nano_usd

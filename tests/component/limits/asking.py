@@ -5,10 +5,11 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
-from tenantry_service.limits import calls
+from tenantry_service.limits import records
 from tenantry_service.limits.buckets import Demand, Reservation
-from tenantry_service.limits.calls import Keys, StateView
+from tenantry_service.limits.calls import Keys
 from tenantry_service.limits.limiter import Decision, Mode
+from tenantry_service.limits.records import StateView
 from tenantry_service.limits.redis import RedisLimiter
 from tenantry_service.policy import Policy
 
@@ -92,4 +93,4 @@ def state(admin: Client) -> StateView:
     """The tenant's."""
     packed = admin("GET", KEYS.state)
     assert isinstance(packed, bytes)
-    return calls.read_state(packed)
+    return records.read_state(packed)

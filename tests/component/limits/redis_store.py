@@ -6,10 +6,11 @@ from urllib.parse import urlsplit
 
 import hiredis
 from localcluster.datastores import Redis
-from tenantry_service.limits import calls
+from tenantry_service.limits import answers, calls
+from tenantry_service.limits.answers import Granted
 from tenantry_service.limits.bounds import Bounds
 from tenantry_service.limits.buckets import Demand, Refusal, Reservation
-from tenantry_service.limits.calls import Batch, Call, Granted, Keys
+from tenantry_service.limits.calls import Batch, Call, Keys
 from tenantry_service.limits.connection import Reply, pack
 
 from tests.unit.service.limits_law import same
@@ -72,7 +73,7 @@ class RedisStore:
         batch = Batch(self._keys)
         batch.reserve(name, limited, demand, b"{}")
         (result,) = self._run(batch, 2**50, now_ms)
-        decision = calls.read_decision(result, now_ms, name, limited, demand)
+        decision = answers.read_decision(result, now_ms, name, limited, demand)
         expected = self._memory.reserve(now_ms, generation, tenant, keys, key, name, demand)
         if isinstance(decision, Granted):
             assert isinstance(expected, Reservation), "Redis admits what the law refuses"
@@ -98,7 +99,7 @@ class RedisStore:
             "EVALSHA", self._sha, len(call.keys), *call.keys, call.argument, seconds, rest * 1000 + 999
         )
         assert isinstance(reply, bytes)
-        return list(calls.read_answers(reply, len(batch.ops)).results)
+        return list(answers.read_answers(reply, len(batch.ops)).results)
 
     def close(self) -> None:
         """Its keys have names of their own."""

@@ -1,9 +1,12 @@
 """Another Redis takes over: a replica that is promoted, and one whose clock is not ours."""
 
+import asyncio
 from pathlib import Path
 
+import pytest
 from localcluster.datastores import Redis
-from tenantry_service.limits.limiter import Mode
+from tenantry_service.ledger.link import Link, RedisGone
+from tenantry_service.limits.limiter import Mode, Unknown
 from tenantry_service.limits.redis import RedisLimiter
 from tenantry_service.policy import Budget, Limits, Window
 
@@ -41,6 +44,19 @@ async def test_a_promoted_replica_goes_on_with_what_it_knows(address: Path, admi
             await until(lambda: used(held) in events(second))
             assert (reservations(second), state(second).day_nano_usd) == (0, 40)
         second.close()
+
+
+async def test_a_node_of_a_cluster_is_refused_by_that_reason(address: Path) -> None:
+    with Redis(settings=["cluster-enabled yes"]) as node:
+        lead_to(address, node)
+        async with running(limiter := RedisLimiter(address)):
+            decision = await asyncio.wait_for(Asking(limiter).ask(LIMITED), 20)
+            assert isinstance(decision, Unknown)
+            assert "Redis Cluster, which is not supported" in decision.reason
+        link = Link(lambda: node.url)
+        with pytest.raises(RedisGone, match="Redis Cluster, which is not supported"):
+            await link.one("PING")
+        await link.close()
 
 
 async def test_a_clock_that_steps_forward_costs_nobody_a_request(asking: Asking, admin: Client) -> None:

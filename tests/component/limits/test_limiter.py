@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tenantry_service.limits import calls, courier, signs
+from tenantry_service.limits import calls, courier, records, signs
 from tenantry_service.limits.buckets import Refusal, Reservation
 from tenantry_service.limits.limiter import Decision, Mode
 from tenantry_service.limits.redis import RedisLimiter
@@ -115,7 +115,7 @@ async def test_a_swept_reservation_is_billed_as_reserved_and_corrected_by_its_la
     reservation = await asking.granted(limited, nano_usd=700)
     raw = admin("HGET", KEYS.reservations, reservation.id)
     assert isinstance(raw, bytes)
-    record = calls.read_record(raw)
+    record = records.read_record(raw)
     assert admin.run(calls.sweep(KEYS, {reservation.id: record}, 0)) == 0, "its lease has not run out"
     far = 2**50
     assert admin.run(calls.sweep(KEYS, {reservation.id: record}, far)) == 1

@@ -13,7 +13,7 @@ from openai import OpenAI
 from tenantry_service import policy as policies
 from tenantry_service.ledger import codec
 from tenantry_service.ledger.event import LOST
-from tenantry_service.limits import calls
+from tenantry_service.limits import records
 from tenantry_service.policy import Limits, Policy
 
 from tests.component.limits.asking import KEYS, events, reservations
@@ -99,7 +99,7 @@ def test_a_request_whose_process_is_killed_leaves_what_it_is_billed_at(
     assert isinstance(kept, list)
     (raw,) = kept
     assert isinstance(raw, bytes)
-    record = calls.read_record(raw)
+    record = records.read_record(raw)
     billed = codec.decode(record.note)
     assert (billed.estimated, billed.error_type, billed.nano_usd) == (True, LOST, record.demand.nano_usd)
     assert billed.output_tokens == 500
