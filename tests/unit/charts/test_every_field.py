@@ -20,6 +20,28 @@ Spec = Mapping[str, object]
 
 UPSTREAM = {"name": "openai", "baseURL": "https://api.openai.com/v1"}
 RATES = {"input": "1", "output": "2"}
+RATE_FIELDS = (
+    *("input", "output", "cachedInput", "cacheWrite"),
+    *("audioInput", "audioOutput", "imageInput", "imageOutput"),
+)
+
+
+def priced(
+    usual: Mapping[str, object],
+    longer: Mapping[str, object],
+    tier: Mapping[str, object],
+    tier_longer: Mapping[str, object],
+) -> dict[str, object]:
+    """Rates of every kind, changed in these four places."""
+    above = RATES | {"above": 10}
+    in_tier = {**RATES, "longContext": {**above, **tier_longer}, **tier}
+    return {
+        "pricing": {
+            "rates": {"own": {**RATES, "longContext": {**above, **longer}, "tiers": {"flex": in_tier}, **usual}}
+        }
+    }
+
+
 OWNER = {"kind": "ServiceAccount", "name": "ci", "namespace": "build"}
 
 #: Field -> a Tenant's spec, and the same with that field changed.
@@ -66,9 +88,10 @@ CHANGES: dict[str, tuple[Spec, Spec]] = {
     },
     "pricing.unknownModel": ({}, {"pricing": {"unknownModel": "Refuse"}}),
     **{
-        f"pricing.rates.*.{field}": ({"pricing": {"rates": {"own": RATES}}}, {"pricing": {"rates": {"own": changed}}})
-        for field in ("input", "output", "cachedInput", "cacheWrite", "audioInput", "audioOutput")
-        for changed in [RATES | {field: "0.125"}]
+        f"pricing.rates.*.{place}{field}": (priced({}, {}, {}, {}), priced(*changes))
+        for number, place in enumerate(("", "longContext.", "tiers.*.", "tiers.*.longContext."))
+        for field in RATE_FIELDS + (("above",) if place.endswith("longContext.") else ())
+        for changes in [[{field: 9 if field == "above" else "0.125"} if i == number else {} for i in range(4)]]
     },
     "upstreams[].name": ({}, {"upstreams": [UPSTREAM | {"name": "other"}]}),
     "upstreams[].baseURL": ({}, {"upstreams": [UPSTREAM | {"baseURL": "https://other.example.com/v1"}]}),
