@@ -129,9 +129,17 @@ class Transport(Connected):
             self._observe(verb, kind, code, clock() - began)
 
     async def lines(
-        self, path: str, *, kind: str, query: Mapping[str, str], silence: float, accept: str = "application/json"
+        self,
+        path: str,
+        *,
+        kind: str,
+        query: Mapping[str, str],
+        silence: float,
+        accept: str = "application/json",
+        opened: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[bytes]:
-        """The lines of a stream until its end. Raises KubeError, also when nothing comes for ``silence`` seconds."""
+        """The lines of a stream until its end; ``opened`` is called when the server has granted it. Raises KubeError,
+        also when nothing comes for ``silence`` seconds."""
         headers = _headers(await self.access.tokens.token(), accept)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=silence)
         code = 0
@@ -145,6 +153,7 @@ class Transport(Connected):
                     if isinstance(error, errors.Unauthorized):
                         self.access.tokens.invalidate()
                     raise error
+                opened()
                 rest = b""
                 async for chunk in response.content.iter_any():
                     *whole, rest = (rest + chunk).split(b"\n")
