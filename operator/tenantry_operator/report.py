@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from tenantry_operator import metrics
 from tenantry_operator.api.conditions import ConditionType, Reason
+from tenantry_operator.api.decode import LiveTenant
 from tenantry_operator.api.meta import API_VERSION
 from tenantry_operator.api.resolve import ResolvedSpec
 from tenantry_operator.api.tenant import TenantStatus
@@ -100,7 +101,7 @@ class Reporter:
             "status": _said(msgspec.to_builtins(status)),
         }
         try:
-            raw = await self._client.apply(TENANTS, facts.meta.name, body, subresource="status", into=dict[str, object])
+            raw = await self._client.apply(TENANTS, facts.meta.name, body, subresource="status", into=LiveTenant)
         except errors.NotFound:
             return record  # deleted meanwhile; nobody is left to tell
         fresh = self.taken(raw)
@@ -125,7 +126,7 @@ class Reporter:
         subject = Subject(TENANTS, facts.meta.name, facts.meta.uid)
         await self._recorder.record(subject, reason=reason, note=note, action="Reconcile", warning=warning)
 
-    def taken(self, raw: dict[str, object]) -> TenantRecord:
+    def taken(self, raw: LiveTenant) -> TenantRecord:
         """A Tenant as the API server has just answered it; its watch event is then old news."""
         record = read_tenant(raw)
         self._live.put_tenant(record)

@@ -249,8 +249,9 @@ class Client:
     ) -> AsyncIterator[WatchEvent[V]]:
         """What happens to a kind from version ``since`` on, until the server ends the stream, after that many seconds.
 
-        ``opened`` is called when the server has granted the stream. Bookmarks, which the server sends once a minute when nothing happens, carry the version only. Raises Gone when
-        ``since`` is too old, and Unreachable when nothing at all is heard for ``silence`` seconds.
+        ``opened`` is called when the server has granted the stream. Bookmarks, which the server sends once a minute
+        when nothing happens, carry the version only. Raises Gone when ``since`` is too old, and Unreachable when
+        nothing at all is heard for ``silence`` seconds.
         https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
         """
         query = {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": since}

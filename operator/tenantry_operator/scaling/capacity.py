@@ -24,7 +24,6 @@ from tenantry_operator.scaling.roster import Roster
 from tenantry_operator.scaling.serving import Caller, Serving, caller
 from tenantry_operator.scaling.sleepers import Sleepers
 
-
 #: Seconds for which people are shown what a pod said: an HPA has it asked every 15 s.
 SHOWN = 20.0
 

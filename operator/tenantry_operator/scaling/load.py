@@ -1,8 +1,8 @@
 """Asks the pods of those tenants whose load matters now, and marks the pod that is to go first.
 
-What an HPA reads is asked for when it reads it (``freshen``), every 15 s: asked for all the time, the pods of a thousand
-tenants that have nothing to do would cost the operator half a core. A tenant with one pod that never sleeps is not asked
-beyond that; nor is one that sleeps.
+What an HPA reads is asked for when it reads it (``freshen``), every 15 s: asked all the time, the pods of a thousand
+tenants that have nothing to do would cost the operator half a core. A tenant with one pod that never sleeps is not
+asked beyond that; nor is one that sleeps.
 """
 
 import asyncio
