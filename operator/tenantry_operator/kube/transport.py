@@ -7,6 +7,7 @@ level-triggered and its queue knows when to come back.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import lru_cache
 from typing import Protocol
 from urllib.parse import urlencode
 
@@ -169,7 +170,12 @@ class Transport(Connected):
     def _url(self, path: str, query: Mapping[str, str] | None) -> URL:
         # Names and selectors of ours need no more than this; yarl's own quoting costs more than all the rest of it.
         text = f"{self.access.server}{path}"
-        return URL(f"{text}?{urlencode(query)}" if query else text, encoded=True)
+        return URL(f"{text}?{_encoded(tuple(query.items()))}" if query else text, encoded=True)
+
+
+@lru_cache(maxsize=256)  # nearly all writes have the same
+def _encoded(query: tuple[tuple[str, str], ...]) -> str:
+    return urlencode(query)
 
 
 def _headers(token: str | None, accept: str, content_type: str | None = None) -> dict[str, str]:
