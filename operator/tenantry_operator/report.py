@@ -27,8 +27,9 @@ from tenantry_operator.plan.facts import Assessment, Facts, State
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which "on its way" is kept back. Pods take 1-3 s to turn Ready: then that is the one status written.
-HOLD = 3.0
+#: Seconds for which "on its way" is kept back. Pods take 1-3 s to turn Ready, and some ten in a cluster that starts a
+#: thousand of them: then that is the one status written. Until then the default says that the Tenant is pending.
+HOLD = 10.0
 
 
 @dataclass(frozen=True, slots=True)

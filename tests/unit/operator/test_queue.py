@@ -7,7 +7,6 @@ from tenantry_operator.kube.errors import Unreachable, WritesForbidden
 from tenantry_operator.queue import (
     AGED_SHARE,
     BUCKET,
-    BUCKET,
     FAIRNESS,
     FIRST_PAUSE,
     LONGEST_PAUSE,
