@@ -23,6 +23,7 @@ PACKAGE = Path("service/tenantry_service")
 MODULES = (
     "errors",
     "ledger/event",
+    "ledger/inserts",
     "ledger/journal",
     "ledger/sqlite",
     "limits/answers",

@@ -19,7 +19,7 @@ from pathlib import Path
 import uvloop
 from msgspec.structs import replace
 
-from tenantry_operator import logs, maintenance, metrics, modes, probes, tenants
+from tenantry_operator import logs, maintenance, metrics, modes, probes
 from tenantry_operator.children import ChildWatches
 from tenantry_operator.interruption.watching import hand_over
 from tenantry_operator.kube import config, errors
@@ -281,9 +281,9 @@ async def _lead(
     )
     queue = WorkQueue(reconciler.reconcile, workers=arguments.workers, unforeseen=reconciler.unforeseen)
     intake, children = Intake(live, queue), ChildWatches(client, live, queue)
-    pod_watch, tenant_watch = followed(client, pods), tenants.followed(client, live, queue)
+    pod_watch = followed(client, pods)
     vitals.leading, vitals.oldest_wait = True, queue.oldest_wait
-    vitals.watch_age = lambda: max(intake.age(), children.age(), pod_watch.age(), tenant_watch.age())
+    vitals.watch_age = lambda: max(intake.age(), children.age(), pod_watch.age())
     board.live, board.told, board.in_flight = live, recorder.told, capacity.in_flight
     metrics.REGISTRY.register(TenantMetrics(live))
     metrics.LEADING.set(1)
@@ -304,8 +304,6 @@ async def _lead(
             group.create_task(pod_watch.run())
             # Before anybody is judged: what is not read yet would look like drift.
             await asyncio.gather(children.synced(), resync.everything())
-            group.create_task(tenant_watch.run())
-            await tenant_watch.synced.wait()
             await rollouts.everything()
             vitals.synced = True
             log.info("synced", extra={"tenants": len(live.tenants)})

@@ -6,33 +6,82 @@ by accident.
 
 import re
 from decimal import Decimal
+from typing import Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from tenantry_service import price_table
 from tenantry_service.policy import Rates
 
-NANO = 1_000_000_000
-_MILLION = 1_000_000
+NANO: Final = 1_000_000_000
+_MILLION: Final = 1_000_000
 #: OpenAI names snapshots `<model>-YYYY-MM-DD`; they cost what the model costs.
 _SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
 
-class Usage(Struct, frozen=True, gc=False):
+class Usage:
     """Tokens of one request. The parts (cached, audio, image, reasoning) are included in ``input`` or ``output``.
-    ``tier`` is the service tier that the upstream says it served, if it says so."""
+    ``tier`` is the service tier that the upstream says it served, if it says so. Never changed once it is made."""
 
-    input: int = 0
-    output: int = 0
-    cached_input: int = 0
-    cache_write: int = 0
-    audio_input: int = 0
-    audio_output: int = 0
-    reasoning: int = 0
-    image_input: int = 0
-    image_output: int = 0
-    tier: str = ""
+    __slots__ = (
+        "audio_input",
+        "audio_output",
+        "cache_write",
+        "cached_input",
+        "image_input",
+        "image_output",
+        "input",
+        "output",
+        "reasoning",
+        "tier",
+    )
+
+    def __init__(
+        self,
+        input: int = 0,  # noqa: A002
+        output: int = 0,
+        cached_input: int = 0,
+        cache_write: int = 0,
+        audio_input: int = 0,
+        audio_output: int = 0,
+        reasoning: int = 0,
+        image_input: int = 0,
+        image_output: int = 0,
+        tier: str = "",
+    ) -> None:
+        self.input = input
+        self.output = output
+        self.cached_input = cached_input
+        self.cache_write = cache_write
+        self.audio_input = audio_input
+        self.audio_output = audio_output
+        self.reasoning = reasoning
+        self.image_input = image_input
+        self.image_output = image_output
+        self.tier = tier
+
+    def _all(self) -> tuple[int, int, int, int, int, int, int, int, int, str]:
+        return (
+            self.input,
+            self.output,
+            self.cached_input,
+            self.cache_write,
+            self.audio_input,
+            self.audio_output,
+            self.reasoning,
+            self.image_input,
+            self.image_output,
+            self.tier,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Usage) and self._all() == other._all()
+
+    def __hash__(self) -> int:
+        return hash(self._all())
+
+    def __repr__(self) -> str:
+        return f"Usage{self._all()}"
 
 
 NO_USAGE = Usage()
@@ -42,7 +91,18 @@ class Price:
     """What is known about a model: rates, the most output tokens it can give, whether the rates are its own, and
     whether that most is (``capped``)."""
 
-    __slots__ = ("capped", "dearest_input", "dearest_output", "known", "max_output", "rates")
+    __slots__ = (
+        "_cached",
+        "_flat",
+        "_input",
+        "_output",
+        "capped",
+        "dearest_input",
+        "dearest_output",
+        "known",
+        "max_output",
+        "rates",
+    )
 
     def __init__(
         self, rates: Rates, max_output: int, known: bool, capped: bool, dearest_input: int, dearest_output: int
@@ -54,6 +114,27 @@ class Price:
         #: The most that one token of input or of output can cost, in nano-USD per million tokens.
         self.dearest_input = dearest_input
         self.dearest_output = dearest_output
+        # What nearly every answer is charged by.
+        self._flat = rates.long_context is None
+        self._input = rates.input
+        self._cached = rates.input if rates.cached_input is None else rates.cached_input
+        self._output = rates.output
+
+    def of(self, usage: Usage) -> int:
+        """The cost of ``usage``: that of :func:`price`, found sooner where nothing but text was used."""
+        if (
+            not self._flat
+            or usage.tier
+            or usage.cache_write
+            or usage.audio_input
+            or usage.audio_output
+            or usage.image_input
+            or usage.image_output
+        ):
+            return price(usage, self.rates)
+        plain = usage.input - usage.cached_input
+        total = (plain if plain > 0 else 0) * self._input + usage.cached_input * self._cached
+        return -(-(total + usage.output * self._output) // _MILLION)
 
 
 def nano_usd(amount: str) -> int:
@@ -169,7 +250,7 @@ _TABLE = {
     for model, (input_rate, cached_rate, output_rate, max_output, _) in price_table.TEXT.items()
 }
 DEFAULT_PRICE = _entry("", price_table.DEFAULT[:3], price_table.DEFAULT[3], known=False)
-VERSION = price_table.VERSION
+VERSION: Final = price_table.VERSION
 PRICED_MODELS = frozenset(_TABLE)
 
 

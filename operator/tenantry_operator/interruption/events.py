@@ -79,15 +79,7 @@ class Events:
     ) -> None:
         self._hear, self._now = hear, now
         self.reflector = Reflector(
-            client,
-            EVENTS,
-            self,
-            labels="",
-            into=LiveEvent,
-            keep=signal,
-            namespace=NAMESPACE,
-            fields=FIELDS,
-            bookmarks=False,
+            client, EVENTS, self, labels="", into=LiveEvent, keep=signal, namespace=NAMESPACE, fields=FIELDS
         )
         metrics.WATCH_AGE_SECONDS.labels(EVENTS.kind).set_function(self.reflector.age)
 

@@ -79,9 +79,9 @@ class Ledger(Protocol):
         """False while events cannot be written and the queue is full: then no new request may be admitted, because it
         could not be billed."""
 
-    def begin(self, estimate: UsageEvent) -> None:
-        """A request is admitted and goes upstream now: this is what it is billed at if this process dies. Durable (to a
-        kill -9) when this returns; never blocks on a disk."""
+    def begin(self, event_id: str, note: bytes) -> None:
+        """A request is admitted and goes upstream now: ``note`` (an event, encoded) is what it is billed at if this
+        process dies. Durable (to a kill -9) when this returns; never blocks on a disk."""
 
     def append(self, event: UsageEvent) -> None:
         """Take one event; never blocks and never drops. Requests that were admitted while ``accepting`` was true may

@@ -16,7 +16,7 @@ import secrets
 import shutil
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, NamedTuple
@@ -84,11 +84,11 @@ class Journal:
         self._in_segment += 1
         return self._count
 
-    def done(self, segments: Iterator[int]) -> None:
-        """These records (by their segments) are safe elsewhere."""
+    def done(self, records: Mapping[int, int]) -> None:
+        """So many records, by their segments, are safe elsewhere."""
         done = self._done
-        for segment in segments:
-            done[segment] = done.get(segment, 0) + 1
+        for segment, count in records.items():
+            done[segment] = done.get(segment, 0) + count
         for segment in list(done):
             if segment != self._count and done[segment] == self._written[segment]:
                 self._file(segment).unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 What is decided:
 
 * A batch is one transaction of a few multi-row INSERTs: the interpreter lock is given up once per statement and not
-  once per row, so a busy event loop does not starve the writer.
+  once per row, so a busy event loop does not starve the writer. Its thread has a lower priority than the event loop's.
 * ``ON CONFLICT DO NOTHING`` on the event id: writing a batch again, after an error whose outcome is unknown, is
   harmless.
 * ``synchronous=NORMAL``: a killed process loses no committed batch (a machine that loses power may lose the last
@@ -16,29 +16,32 @@ What is decided:
 """
 
 import logging
+import os
 import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from itertools import chain, islice
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from tenantry_service.ledger import codec, journal
 from tenantry_service.ledger.event import UsageEvent
+from tenantry_service.ledger.inserts import inserts
 from tenantry_service.ledger.journal import Journal
 
 #: Events that may wait. About 1 KB each, so 50 MB at worst; at 1,000 requests/s that is a minute of a stuck disk.
 QUEUE_LIMIT = 50_000
-#: How long an event may wait for company.
-BATCH_SECONDS = 0.05
-#: Rows per INSERT: 256 x 28 parameters stay below SQLite's 32,766.
-ROWS_PER_INSERT = 256
+#: How long an event may wait for company. The journal has it meanwhile, and the fewer batches there are, the fewer
+#: requests meet one.
+BATCH_SECONDS = 0.25
 BATCH_ROWS = 4096
-#: What a batch is cut into, how small the pieces may be (eight rows take some 50 us), and how long the pauses are.
-STEPS = 16
-LEAST_ROWS_PER_INSERT = 8
+#: Between two statements of a batch.
 PAUSE_SECONDS = 0.000_05
+#: How much nicer (see nice(2)) the writer's thread is than the service's: requests go first, and still leave it a
+#: quarter of a core that they could fill, which is several times what it needs for them.
+NICER = 5
 MAX_RETRY_SECONDS = 5.0
 #: How often a full disk is asked for room.
 JOURNAL_RETRY_SECONDS = 1.0
@@ -97,8 +100,6 @@ _UNWRITABLE = (
     sqlite3.IntegrityError,
 )
 
-_ROW = "(" + ",".join("?" * len(UsageEvent._fields)) + ")"
-
 log = logging.getLogger(__name__)
 
 
@@ -109,7 +110,7 @@ class LedgerError(Exception):
 class SqliteLedger:
     """See :class:`tenantry_service.ledger.event.Ledger`. ``append`` belongs to one thread (the event loop's)."""
 
-    def __init__(self, path: Path, queue_limit: int = QUEUE_LIMIT) -> None:
+    def __init__(self, path: Path, queue_limit: int = QUEUE_LIMIT, batch_seconds: float = BATCH_SECONDS) -> None:
         """Open or create the file and start the writer.
 
         Raises:
@@ -117,6 +118,7 @@ class SqliteLedger:
         """
         self.path = path
         self._limit = queue_limit
+        self._batch_seconds = batch_seconds
         self._queue: deque[UsageEvent] = deque()
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -159,25 +161,30 @@ class SqliteLedger:
         """Events not yet committed."""
         return len(self._queue)
 
-    def begin(self, estimate: UsageEvent) -> None:
+    def begin(self, event_id: str, note: bytes) -> None:
         """Write ahead what a request is billed at if this process dies before it ends."""
-        segment = self._write_ahead(BEGUN, estimate)
+        segment = self._write_ahead(BEGUN, note)
         if segment:
-            self._begun[estimate.event_id] = segment
+            self._begun[event_id] = segment
 
     def append(self, event: UsageEvent) -> None:
         """Queue one event."""
-        self._segments.append((self._begun.pop(event.event_id, 0), self._write_ahead(ENDED, event)))
+        try:
+            segment = self._write_ahead(ENDED, codec.encode(event))
+        except ValueError:
+            # No row can hold it either; the writer says so.
+            segment = 0
+        self._segments.append((self._begun.pop(event.event_id, 0), segment))
         self._queue.append(event)
         # Setting an Event costs a lock; the writer clears it only after it has seen an empty queue.
         if not self._wake.is_set():
             self._wake.set()
 
-    def _write_ahead(self, kind: int, event: UsageEvent) -> int:
+    def _write_ahead(self, kind: int, record: bytes) -> int:
         """The segment it went to; 0 if there is none: the disk is full, and new requests are refused from now on, or
-        the event is one that no row can hold either."""
+        the event is larger than any."""
         try:
-            segment = self._journal.append(kind, codec.encode(event))
+            segment = self._journal.append(kind, record)
         except ValueError:
             return 0
         except OSError as error:
@@ -208,6 +215,10 @@ class SqliteLedger:
     def _run(self) -> None:
         orderly = False
         try:
+            # Where threads have no priority of their own, all are equal.
+            with suppress(OSError, AttributeError):
+                thread = threading.get_native_id()
+                os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + NICER))
             self._write_until_closed()
             orderly = True
         finally:
@@ -229,7 +240,7 @@ class SqliteLedger:
     def _pause(self) -> None:
         """Wait for company, or for the database to recover. A ledger that closes hurries, but tries to the end."""
         if not self._closing.is_set():
-            self._closing.wait(self._retry_seconds or BATCH_SECONDS)
+            self._closing.wait(self._retry_seconds or self._batch_seconds)
         elif self._retry_seconds:
             time.sleep(min(self._retry_seconds, 0.2))
 
@@ -248,10 +259,15 @@ class SqliteLedger:
                 extra={"reason": str(error), "queued": len(self._queue), "retry_seconds": self._retry_seconds},
             )
             return False
-        safe = [self._segments.popleft() for _ in batch]
+        safe: dict[int, int] = {}
         for _ in batch:
+            begun, ended = self._segments.popleft()
             self._queue.popleft()
-        self._journal.done(segment for pair in safe for segment in pair if segment)
+            safe[begun] = safe.get(begun, 0) + 1
+            safe[ended] = safe.get(ended, 0) + 1
+        # Those that the journal has not.
+        safe.pop(0, None)
+        self._journal.done(safe)
         self.written += len(batch)
         self._retry_seconds = 0.0
         return True
@@ -318,20 +334,9 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _insert(connection: sqlite3.Connection, batch: Sequence[UsageEvent]) -> None:
-    """Insert in statements whose row counts are powers of two, so that SQLite's statement cache knows all of them.
-
-    A small batch goes in small steps with pauses in between: where service and writer share a core, a request that
-    comes meanwhile waits for one step and not for the batch.
-    """
-    start = 0
-    least = max(LEAST_ROWS_PER_INSERT, 1 << (len(batch) // STEPS).bit_length())
-    most = min(ROWS_PER_INSERT, least)
-    while start < len(batch):
-        if start and most < ROWS_PER_INSERT:
+    """Insert in small steps with pauses in between: where service and writer share a core, a request that comes
+    meanwhile waits for one step and not for the batch."""
+    for number, insert in enumerate(inserts(batch)):
+        if number:
             time.sleep(PAUSE_SECONDS)
-        rows = min(most, 1 << ((len(batch) - start).bit_length() - 1))
-        values = ",".join([_ROW] * rows)
-        # Only placeholders are put together here, never values.
-        statement = f"INSERT INTO usage_events VALUES {values} ON CONFLICT DO NOTHING"  # noqa: S608
-        connection.execute(statement, tuple(chain.from_iterable(batch[start : start + rows])))
-        start += rows
+        connection.execute(insert.statement, insert.values)

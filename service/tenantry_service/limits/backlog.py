@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections import deque
+from collections import Counter, deque
 from pathlib import Path
 
 import msgspec
@@ -69,7 +69,7 @@ class Backlog:
             settlement.segment = 0
             if self._journal is not None:
                 with contextlib.suppress(OSError):
-                    self._journal.done(iter([segment for segment in segments if segment]))
+                    self._journal.done(Counter(segment for segment in segments if segment))
 
     def close(self) -> int:
         """End; what is left stays in the journal. Returns how much that is."""

@@ -1,9 +1,11 @@
 """What a policy holds its tenant and its keys to, as the plain integers that the law of limits reckons with. Pure."""
 
+from typing import Final
+
 from tenantry_service.policy import Budget, KeyLimits, OnExceeded, Policy, Window
 
 #: There is no budget (one of 0 lets nothing through that costs anything).
-NO_BUDGET = -1
+NO_BUDGET: Final = -1
 
 
 class Bounds:

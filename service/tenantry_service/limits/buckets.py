@@ -12,21 +12,22 @@ reckons with doubles, so nothing may leave the integers that they hold exactly: 
 
 import enum
 from datetime import UTC, datetime
+from typing import Final
 
 from tenantry_service.limits.bounds import NO_BUDGET, Bounds
 from tenantry_service.policy import Window
 
 #: Bucket units per request or token: milliseconds per minute.
-SCALE = 60_000
+SCALE: Final = 60_000
 #: How far a server's clock may step back and be waited for, in ms. After a longer step time begins anew there: no more
 #: than one bucket is gained if the clock then returns, and nobody waits for hours because it once was wrong.
-MOST_WAITED_FOR = SCALE
+MOST_WAITED_FOR: Final = SCALE
 #: The deepest debt, the most tokens of one request, the most money: see the module.
-DEEPEST = -(2**52)
-MOST_TOKENS = 10**10 + 1
-MOST_MONEY = 2**53 - 1
+DEEPEST: Final = -(2**52)
+MOST_TOKENS: Final = 10**10 + 1
+MOST_MONEY: Final = 2**53 - 1
 #: Tokens taken where there was no limit to take them from: nothing is asked for and nothing given back.
-NOT_LIMITED = -1
+NOT_LIMITED: Final = -1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -170,7 +171,7 @@ class State:
 
 
 #: How long to stay away when all slots are taken: about one short answer.
-CONCURRENCY_WAIT_MS = 1000
+CONCURRENCY_WAIT_MS: Final = 1000
 
 
 def window_start(window: Window, wall_ms: int) -> int:

@@ -3,6 +3,8 @@
 Found out step by step as the request arrives; knows neither sockets nor where its exchange stands. Pure.
 """
 
+from typing import Final
+
 from tenantry_service import errors
 from tenantry_service.errors import ApiError
 from tenantry_service.proxy import body as bodies
@@ -11,11 +13,10 @@ from tenantry_service.proxy.body import Estimate
 from tenantry_service.proxy.inspection import RULES
 from tenantry_service.proxy.messages import RequestHead
 from tenantry_service.proxy.routes import FORMS, INSPECTED, Plan, Route
-from tenantry_service.proxy.shapes import Ask, Chat
 from tenantry_service.proxy.snapshot import OTHER_MODEL, Caller, Endpoint, Snapshot, Target, TenantView
 from tenantry_service.proxy.upload import Upload
 
-_CHAT = Plan.CHAT
+_CHAT: Final = Plan.CHAT
 
 
 class Asked:
@@ -23,11 +24,12 @@ class Asked:
 
     __slots__ = (
         "_body",
-        "_chat",
         "_max_body_bytes",
         "_parameter",
         "_pieces",
         "_size",
+        "_understood",
+        "_wants_usage",
         "caller",
         "endpoint",
         "estimate",
@@ -57,7 +59,9 @@ class Asked:
         self.upload: Upload | None = None
         self.head: RequestHead
         self._parameter = ""
-        self._chat: Chat | Ask | None = None
+        #: It has been understood, and asks for the usage of a stream.
+        self._understood = False
+        self._wants_usage = False
         #: What is held: the body as it came, if in one piece (later: as it goes), or what has come of it.
         self._body = b""
         self._pieces: bytearray | None = None
@@ -77,7 +81,7 @@ class Asked:
     @property
     def wants_usage(self) -> bool:
         """Whether the caller asked for the usage chunk of a stream."""
-        return self._chat is not None and self._chat.wants_usage
+        return self._wants_usage
 
     @property
     def expects_continue(self) -> bool:
@@ -116,7 +120,7 @@ class Asked:
             return caller
         self.caller = caller
         self.plan = self.route.plan
-        limit = self._max_body_bytes = caller.view.policy.max_body_bytes
+        limit = self._max_body_bytes = caller.view.max_body_bytes
         if self.plan is not _CHAT:
             refused = self._read_special(head, caller.view)
             if refused is not None:
@@ -179,8 +183,9 @@ class Asked:
             outgoing = bodies.upstream_body(chat, body, target)
             if isinstance(outgoing, ApiError):
                 return outgoing
-            self.estimate = bodies.estimate(chat, body, target, view.policy.limits)
-            self._body, self._chat = outgoing, chat
+            self.estimate = bodies.estimate(chat, body, target, view.limits)
+            self._body, self._understood = outgoing, True
+            self._wants_usage = bool(chat.stream) and chat.wants_usage
             self.target, self.endpoint = target, target.endpoint
             return None
         if self.plan is Plan.MODEL_LIST:
@@ -219,7 +224,7 @@ class Asked:
         if isinstance(outgoing, ApiError):
             return outgoing
         self.estimate = inspection.estimate(plan, ask, body, target, policy.limits, forced)
-        self._body, self._chat = outgoing, ask
+        self._body, self._understood, self._wants_usage = outgoing, True, ask.wants_usage
         self.target, self.endpoint = target, target.endpoint
         return None
 
@@ -243,4 +248,4 @@ class Asked:
             if whole is not None:
                 return headers.upstream_request(self.head, endpoint, whole)
             return headers.upstream_head(self.head, endpoint, None if length is None else length + upload.delta)
-        return headers.upstream_request(self.head, endpoint, self._body if self._chat is not None else b"")
+        return headers.upstream_request(self.head, endpoint, self._body if self._understood else b"")

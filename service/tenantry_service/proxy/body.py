@@ -5,6 +5,7 @@ to change, and then nothing else does: values keep their exact bytes.
 """
 
 import re
+from typing import Final
 
 import msgspec
 from msgspec import Raw
@@ -19,25 +20,25 @@ from tenantry_service.proxy.snapshot import Target
 
 #: Tokens that one image, file or audio part counts as for the token limit: a high-detail image of 1,024 x 1,024 is 765
 #: (GPT-4o), other models take up to some 1,500.
-MEDIA_TOKENS = 1_500
+MEDIA_TOKENS: Final = 1_500
 #: Bytes of embedded media per token on top of that: 16 KB/s of MP3 become about 10 tokens/s of audio.
-MEDIA_BYTES_PER_TOKEN = 1_000
+MEDIA_BYTES_PER_TOKEN: Final = 1_000
 #: The most that one such part costs: a large image is 48,169 tokens to gpt-4o-mini, a file fills a context of 128,000.
-MOST_MEDIA_TOKENS = 128_000
+MOST_MEDIA_TOKENS: Final = 128_000
 #: Output tokens a request without a declared cap counts as for the token limit (never for money). Real answers have a
 #: median of a few hundred; what comes beyond becomes debt.
-UNDECLARED_OUTPUT_TOKENS = 1_024
+UNDECLARED_OUTPUT_TOKENS: Final = 1_024
 
 # What refers to media or holds it. Escapes inside such a word hide it from this guess, not from the bill.
-_MEDIA_FIELDS = (b'"image_url"', b'"file_id"', b'"file_data"', b'"input_audio"')
+_MEDIA_FIELDS: Final = (b'"image_url"', b'"file_id"', b'"file_data"', b'"input_audio"')
 # Keys as short as ours; one with an escape may spell any of ours.
-_SHORT_KEY = re.compile(rb'"((?:[^"\\]|\\u[0-9a-fA-F]{4}){1,32})"\s*:')
+_SHORT_KEY: Final = re.compile(rb'"((?:[^"\\]|\\u[0-9a-fA-F]{4}){1,32})"\s*:')
 # Runs of base64 as data URLs and input_audio carry them. Text has no run of that length without a space.
-_EMBEDDED = re.compile(rb"[A-Za-z0-9+/=_-]{1024,}")
+_EMBEDDED: Final = re.compile(rb"[A-Za-z0-9+/=_-]{1024,}")
 
 
-_chat_decoder = msgspec.json.Decoder(Chat)
-_object_decoder = msgspec.json.Decoder(dict[str, Raw])
+_chat_decoder: Final = msgspec.json.Decoder(Chat)
+_object_decoder: Final = msgspec.json.Decoder(dict[str, Raw])
 TOO_DEEP = errors.malformed("The JSON body of your request is nested too deeply.")
 _INCLUDE_USAGE = Raw(b'{"include_usage":true}')
 
@@ -123,10 +124,13 @@ def output(declared: int | None, target: Target, limits: Limits) -> tuple[int, i
         # For a model that the table does not know, the table's maximum proves nothing.
         most = min(declared, most) if target.price.capped else declared
         return most, most
-    # A quarter of a small limit: a request that declares nothing must still fit into it.
-    share = (limits.tokens_per_minute or UNDECLARED_OUTPUT_TOKENS * 4) // 4
-    learned = target.learned.most or UNDECLARED_OUTPUT_TOKENS
-    return min(most, UNDECLARED_OUTPUT_TOKENS, share, learned), most
+    likely = target.learned.most or UNDECLARED_OUTPUT_TOKENS
+    likely = min(likely, UNDECLARED_OUTPUT_TOKENS)
+    limit = limits.tokens_per_minute
+    if limit is not None and limit < likely * 4:
+        # A quarter of a small limit: a request that declares nothing must still fit into it.
+        likely = limit // 4
+    return min(likely, most), most
 
 
 def upstream_body(chat: Chat, body: bytes, target: Target) -> bytes | ApiError:

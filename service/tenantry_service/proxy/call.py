@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from tenantry_service.limits.buckets import Reservation
 from tenantry_service.limits.limiter import Decision
@@ -30,10 +31,13 @@ from tenantry_service.proxy.messages import (
 )
 from tenantry_service.proxy.patience import NEVER
 from tenantry_service.proxy.sides import ClientSide, Handle, Listener
-from tenantry_service.proxy.states import DONE, HOLDING, NEW, TIMERS, State
+from tenantry_service.proxy.states import CONNECTING, DONE, HOLDING, NEW, TIMERS, State
 from tenantry_service.served import Trace
 
 log = logging.getLogger(__name__)
+
+# As it is: looked up once and not with every use.
+_clock: Final = time.perf_counter
 
 
 class Call(Listener):
@@ -72,7 +76,7 @@ class Call(Listener):
         #: The answer is a stream, which may be kept alive; and when it has been silent for too long.
         self._quiet = False
         self._idle_by = NEVER
-        self._started = time.perf_counter()
+        self._started = _clock()
         #: Our own share: from an event outside to what it made us send (request sent on, first bytes passed back).
         self._since = self._started
         self._ours = 0.0
@@ -108,7 +112,7 @@ class Call(Listener):
         try:
             self._run(
                 exchange.on_request(
-                    head, time.time(), body, complete, engine.draining, ledger_full=not engine.accepting
+                    head, engine.wall(self._started), body, complete, engine.draining, ledger_full=not engine.accepting
                 )
             )
         except Exception:  # noqa: BLE001 - see _failed
@@ -128,7 +132,7 @@ class Call(Listener):
 
     def body_end(self) -> None:
         """The request is complete."""
-        self._since = time.perf_counter()
+        self._since = _clock()
         self._handle_event(self._exchange.on_body_end)
 
     def client_gone(self) -> None:
@@ -181,9 +185,11 @@ class Call(Listener):
         if exchange.state is DONE:
             return
         try:
-            if isinstance(decision, Reservation):
-                self._engine.begin(exchange, decision)
-            self._run(exchange.on_reserved(decision))
+            # First, so that what was granted is the exchange's to settle, whatever comes now.
+            commands = exchange.on_reserved(decision)
+            if exchange.state is CONNECTING and isinstance(decision, Reservation):
+                self._engine.begin(exchange, decision, self._started)
+            self._run(commands)
         except Exception:  # noqa: BLE001 - see _failed
             self._failed()
 
@@ -218,7 +224,7 @@ class Call(Listener):
     def upstream_read(self, head: ResponseHead | None, data: bytes, *, end: bool) -> None:
         """The answer begins, goes on, ends."""
         if head is not None:
-            self._since = time.perf_counter()
+            self._since = _clock()
             self._first_byte = self._exchange.elapsed = self._since - self._started
         if end:
             self._upstream = None
@@ -303,7 +309,7 @@ class Call(Listener):
                 self._upstream = pending
         elif isinstance(command, Settle):
             self._settled = command
-            self._engine.settle(self._exchange, command, time.perf_counter() - self._started)
+            self._engine.settle(self._exchange, command, self._started)
         elif isinstance(command, Refuse):
             body = command.error.body()
             lines = b"content-type: application/json\r\n" + command.lines
@@ -348,7 +354,7 @@ class Call(Listener):
 
     def _count_ours(self) -> None:
         if self._since:
-            self._ours += time.perf_counter() - self._since
+            self._ours += _clock() - self._since
             self._since = 0.0
 
     def _release_held(self) -> None:
@@ -357,9 +363,12 @@ class Call(Listener):
 
     def _end(self) -> None:
         self._release_held()
-        self._count_ours()
+        now = _clock()
+        if self._since:
+            self._ours += now - self._since
+            self._since = 0.0
         overhead = None if self._first_byte is None else self._ours
-        seconds = time.perf_counter() - self._started
+        seconds = now - self._started
         self._engine.ended(self._exchange, self._settled, seconds, self._first_byte, overhead)
         if self._engine.observers:
             self._engine.observe(self._exchange, self._settled, self._trace, seconds, self._first_byte)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tenantry_service import errors, pricing
+from tenantry_service import errors
 from tenantry_service.errors import ApiError, ErrorType
 from tenantry_service.limits.buckets import Demand, Dimension, Refusal, Reservation
 from tenantry_service.policy import Policy
@@ -50,7 +50,6 @@ class Ending:
         "_kept_status",
         "_marks",
         "_most_taken",
-        "_request_id_line",
         "_reservation",
         "_retried",
         "_snapshot",
@@ -71,7 +70,6 @@ class Ending:
     def __init__(self, snapshot: Snapshot, request_id: str) -> None:
         self._snapshot = snapshot
         self.request_id = request_id
-        self._request_id_line = f"x-request-id: {request_id}\r\n".encode("ascii")
         self.state = NEW
         self.asked = Asked()
         #: The status that the client got (499: it left before), and how the exchange ended.
@@ -142,7 +140,7 @@ class Ending:
 
     def _refusal(self, error: ApiError, lines: bytes = b"") -> tuple[Command, ...]:
         self.status, self.error_type = error.status, error.error_type
-        return (Refuse(error, self._request_id_line + headers.lines(error.headers) + lines),)
+        return (Refuse(error, headers.id_line(self.request_id) + headers.lines(error.headers) + lines),)
 
     def _refuse(self, error: ApiError, lines: bytes = b"") -> Commands:
         """An error of ours where nothing is reserved."""
@@ -255,7 +253,7 @@ class Ending:
         caller, target = self.asked.caller, self.asked.target
         assert caller is not None
         assert target is not None
-        cost = pricing.price(used.usage, target.price.rates)
+        cost = target.price.of(used.usage)
         return (Settle(caller.view.policy, reservation, used.usage, used.exact, cost, used.raw),)
 
 

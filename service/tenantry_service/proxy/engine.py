@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from tenantry_service.ledger import codec
 from tenantry_service.ledger.event import Ledger, new_id
@@ -47,6 +47,9 @@ TIMEOUTS: Mapping[Timer, float] = MappingProxyType(
 MAX_HELD_BYTES = 200 * 1024 * 1024
 
 log = logging.getLogger(__name__)
+
+# As it is: looked up once and not with every use.
+_clock: Final = time.perf_counter
 
 
 class Swept(Protocol):
@@ -177,6 +180,8 @@ class Engine:
 
     def _set_time(self) -> None:
         self._id_prefix = new_id(self._id_unique)
+        # Asked once in a sweep: a clock costs as much as making a reservation.
+        self._wall_offset = time.time() - _clock()
         self.date_line = b"date: %b\r\n" % formatdate(usegmt=True).encode()
 
     async def drain(self, seconds: float) -> None:
@@ -207,18 +212,22 @@ class Engine:
         """Carry out a Reserve. Whoever gets a reservation has to :meth:`begin` before anything goes upstream."""
         asked, demand = exchange.asked, command.demand
         assert asked.caller is not None
-        note = codec.encode(rows.lost_event(exchange, demand, _wall_ms())) if self._limiter_records else b""
-        self.limiter.reserve(command.policy, asked.caller.key.name, exchange.request_id, demand, note, done)
+        note = rows.lost_note(exchange, demand, self.wall_ms(_clock())) if self._limiter_records else b""
+        self.limiter.reserve(command.policy, asked.caller.key_name, exchange.request_id, demand, note, done)
 
-    def begin(self, exchange: Ended, reservation: Reservation) -> None:
-        """Write ahead what a request that is admitted costs if this process dies."""
+    def begin(self, exchange: Ended, reservation: Reservation, at: float) -> None:
+        """Write ahead what a request that is admitted costs if this process dies. ``at``: seconds of
+        :func:`time.perf_counter`."""
         if self.ledger is not None:
-            self.ledger.begin(rows.lost_event(exchange, reservation.demand, _wall_ms()))
+            note = rows.lost_note(exchange, reservation.demand, self.wall_ms(at))
+            self.ledger.begin(exchange.request_id, note)
 
-    def settle(self, exchange: Ended, settle: Settle, seconds: float) -> None:
-        """Carry out a Settle: correct the limits, write the ledger. ``seconds``: how long the request took."""
+    def settle(self, exchange: Ended, settle: Settle, began: float) -> None:
+        """Carry out a Settle: correct the limits, write the ledger. ``began``: when the request did (seconds of
+        :func:`time.perf_counter`)."""
         usage = settle.usage
-        event = rows.usage_event(exchange, settle, _wall_ms(), round(seconds * 1000))
+        now = _clock()
+        event = rows.usage_event(exchange, settle, self.wall_ms(now), int((now - began) * 1000 + 0.5))
         self.limiter.settle(
             settle.policy,
             settle.reservation,
@@ -289,6 +298,10 @@ class Engine:
         if not settled.exact:
             self.telemetry.estimated_events += 1
 
+    def wall(self, at: float) -> float:
+        """Unix seconds at a time of :func:`time.perf_counter` of now, or of a moment ago."""
+        return self._wall_offset + at
 
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000
+    def wall_ms(self, at: float) -> int:
+        """The same in whole milliseconds."""
+        return int((self._wall_offset + at) * 1000.0)

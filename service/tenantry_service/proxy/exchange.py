@@ -139,13 +139,14 @@ class Exchange(Receiving):
             asked.plan, head, asked.caller.view, wants_usage=asked.wants_usage, expected=expected
         )
         self.error_type = errors.upstream_error_type(head.status)
-        lines = head.lines + self._request_id_line
+        if self._reservation is None:
+            lines = head.lines + headers.id_line(self.request_id)
+        else:
+            lines = head.lines + headers.answer_lines(self.request_id, self._reservation.standing)
         if self._granted:
             self._take(head.status, head.lines, b"")
             if self._granted[-1].purpose is Purpose.CACHE:
                 lines += recalling.MISS
-        if self._reservation is not None:
-            lines += headers.rate_limit_lines(self._reservation.standing)
         self._client_head = ClientHead(head.status, lines, None if answer.resized else head.content_length)
         self.state = ANSWERING
         return ()

@@ -2,20 +2,21 @@
 
 import http
 import re
+from typing import Final
 
 from tenantry_service.proxy.messages import ClientHead
 
 #: Statuses whose answers have no body and so no framing.
-BODILESS = frozenset([204, 304])
+BODILESS: Final = frozenset([204, 304])
 
 #: Sizes of chunks that are remembered as they are written: streams have a few hundred, again and again.
-_MOST_REMEMBERED = 2048
-_SIZE_LINES: dict[int, bytes] = {}
-_SIZES: dict[bytes, int] = {}
-_MOST_DIGITS = 6
-_HEX = re.compile(rb"[0-9a-fA-F]{1,6}")
+_MOST_REMEMBERED: Final = 2048
+_SIZE_LINES: Final[dict[int, bytes]] = {}
+_SIZES: Final[dict[bytes, int]] = {}
+_MOST_DIGITS: Final = 6
+_HEX: Final = re.compile(rb"[0-9a-fA-F]{1,6}")
 
-_STATUS_LINES = {
+_STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in http.HTTPStatus
 }
 

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable
+from typing import Final
 
 from tenantry_service.limits.buckets import Standing
 from tenantry_service.proxy.messages import HeaderList, RequestHead, ResponseHead
@@ -69,6 +70,10 @@ KEPT_FROM_CLIENT = HOP_BY_HOP | frozenset(
         b"x-request-id",
     ]
 )
+
+
+#: Durations below a second, as they are written.
+_SHORT: Final = tuple([f"{ms}ms" for ms in range(1000)])
 
 
 def to_upstream(headers: HeaderList) -> bytes:
@@ -170,8 +175,30 @@ def lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"".join(b"%b: %b\r\n" % header for header in headers)
 
 
+def id_line(request_id: str) -> bytes:
+    """``x-request-id``."""
+    return f"x-request-id: {request_id}\r\n".encode("ascii")
+
+
+def answer_lines(request_id: str, standing: Standing) -> bytes:
+    """What we add to an answer: ``x-request-id`` and OpenAI's six ``x-ratelimit-*`` headers, those of the limits that
+    there are."""
+    if standing.requests_limit is None or standing.tokens_limit is None:
+        return id_line(request_id) + rate_limit_lines(standing)
+    # Nearly every tenant has both: one text instead of three.
+    return (
+        f"x-request-id: {request_id}\r\n"
+        f"x-ratelimit-limit-requests: {standing.requests_limit}\r\n"
+        f"x-ratelimit-remaining-requests: {standing.requests_left}\r\n"
+        f"x-ratelimit-reset-requests: {duration(standing.requests_reset_ms)}\r\n"
+        f"x-ratelimit-limit-tokens: {standing.tokens_limit}\r\n"
+        f"x-ratelimit-remaining-tokens: {standing.tokens_left}\r\n"
+        f"x-ratelimit-reset-tokens: {duration(standing.tokens_reset_ms)}\r\n"
+    ).encode("ascii")
+
+
 def rate_limit_lines(standing: Standing) -> bytes:
-    """OpenAI's six ``x-ratelimit-*`` headers, those of the limits that there are."""
+    """The ``x-ratelimit-*`` headers alone."""
     out = ""
     if standing.requests_limit is not None:
         out = (
@@ -191,7 +218,7 @@ def rate_limit_lines(standing: Standing) -> bytes:
 def duration(ms: int) -> str:
     """Milliseconds as OpenAI writes a duration (``12ms``, ``1.5s``, ``6m0s``)."""
     if ms < 1000:
-        return f"{ms}ms"
+        return _SHORT[ms]
     minutes, rest = divmod(ms, 60_000)
     seconds = f"{rest / 1000:g}s"
     return f"{minutes}m{seconds}" if minutes else seconds

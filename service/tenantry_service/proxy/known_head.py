@@ -6,14 +6,14 @@ last one ended, so the same bytes mean the same. Whatever differs in a single by
 """
 
 import re
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 #: Longer lengths never come in one read.
-MAX_DIGITS = 7
+MAX_DIGITS: Final = 7
 #: The longest head that is remembered; heads of clients that we know have 300 to 1,500 bytes.
-MAX_HEAD_BYTES = 4096
+MAX_HEAD_BYTES: Final = 4096
 # No other spelling is remembered: there is none in use.
-_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?(\d+)\r\n")
+_LENGTH: Final = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?(\d+)\r\n")
 
 Head = TypeVar("Head")
 

@@ -126,7 +126,7 @@ class Recalling(Ending):
         self.asked.forget_body()
         self.state = ANSWERING
         self.error_type = errors.upstream_error_type(answer.status)
-        lines = answer.lines + self._request_id_line + self._marks
+        lines = answer.lines + headers.id_line(self.request_id) + self._marks
         if self._reservation is not None:
             lines += headers.rate_limit_lines(self._reservation.standing)
         self.status = answer.status
@@ -144,5 +144,5 @@ class Recalling(Ending):
         if asked.endpoint is not None:
             return self._open(asked.endpoint)
         self.state = ANSWERING
-        lines = b"content-type: application/json\r\n" + self._request_id_line
+        lines = b"content-type: application/json\r\n" + headers.id_line(self.request_id)
         return self._finish(asked.own_answer, ClientHead(200, lines, len(asked.own_answer)))

@@ -6,6 +6,7 @@ on as ``other`` if the tenant's policy allows it. Pure.
 
 import enum
 import re
+from typing import Final
 from urllib.parse import unquote
 
 from tenantry_service import errors
@@ -191,7 +192,9 @@ def _tree() -> _Node:
 
 
 _ROOT = _tree()
-_EXACT_MATCH = {(route.method, route.template.encode()): Match(route) for route in ROUTES if "{" not in route.template}
+_EXACT_MATCH: Final = {
+    (route.method, route.template.encode()): Match(route) for route in ROUTES if "{" not in route.template
+}
 #: What a path that nobody here knows may consist of: nothing that another server could read as a path which we do know.
 _PLAIN = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.~:@-]+")
 _METHOD = re.compile(r"[A-Z]{3,16}")

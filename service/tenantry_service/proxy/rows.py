@@ -2,12 +2,15 @@
 
 from typing import Protocol
 
+import msgspec
+
 from tenantry_service import pricing
 from tenantry_service.errors import ErrorType
 from tenantry_service.ledger.event import LOST, UsageEvent
 from tenantry_service.limits.buckets import Demand
 from tenantry_service.proxy.asked import Asked
 from tenantry_service.proxy.messages import Settle
+from tenantry_service.proxy.snapshot import Account, Caller, Target
 from tenantry_service.served import Served, Trace
 
 
@@ -39,8 +42,8 @@ def usage_event(exchange: Ended, settle: Settle, at_ms: int, duration_ms: int) -
     return UsageEvent._make(
         (
             exchange.request_id,
-            settle.policy.tenant,
-            caller.key.id,
+            caller.view.tenant,
+            caller.key_id,
             at_ms,
             duration_ms,
             route.template,
@@ -57,7 +60,7 @@ def usage_event(exchange: Ended, settle: Settle, at_ms: int, duration_ms: int) -
             settle.nano_usd,
             not settle.exact,
             pricing.VERSION,
-            settle.policy.revision,
+            caller.view.revision,
             None if settle.raw_usage is None else settle.raw_usage.decode("utf-8", "replace"),
             usage.cache_write,
             usage.audio_input,
@@ -65,52 +68,51 @@ def usage_event(exchange: Ended, settle: Settle, at_ms: int, duration_ms: int) -
             usage.image_input,
             usage.image_output,
             usage.tier,
-            caller.key.name,
+            caller.key_name,
         )
     )
 
 
-def lost_event(exchange: Ended, demand: Demand, at_ms: int) -> UsageEvent:
-    """The row of a request whose process dies before it ends: what was reserved for it."""
+def lost_note(exchange: Ended, demand: Demand, at_ms: int) -> bytes:
+    """The row of a request whose process dies before it ends, encoded: what was reserved for it."""
     asked = exchange.asked
-    caller, target, route, endpoint, estimate = asked.caller, asked.target, asked.route, asked.endpoint, asked.estimate
+    estimate = asked.estimate
+    assert estimate is not None
+    known = _account(asked)
+    return (
+        f'["{exchange.request_id}",{known.after_id}{at_ms}{known.after_time}{estimate.input_tokens},0,'
+        f"{estimate.output_tokens}{known.after_output}{demand.nano_usd}{known.after_price}"
+    ).encode()
+
+
+def _account(asked: Asked) -> Account:
+    caller, target, route, endpoint = asked.caller, asked.target, asked.route, asked.endpoint
     assert caller is not None
     assert target is not None
     assert route is not None
-    assert estimate is not None
-    policy = caller.view.policy
-    return UsageEvent._make(
-        (
-            exchange.request_id,
-            policy.tenant,
-            caller.key.id,
-            at_ms,
-            0,
-            route.template,
-            target.requested,
-            target.served,
-            "" if endpoint is None else endpoint.name,
-            0,
-            LOST,
-            False,
-            estimate.input_tokens,
-            0,
-            estimate.output_tokens,
-            0,
-            demand.nano_usd,
-            True,
-            pricing.VERSION,
-            policy.revision,
-            None,
-            0,
-            0,
-            0,
-            0,
-            0,
-            "",
-            caller.key.name,
-        )
+    upstream = "" if endpoint is None else endpoint.name
+    known = target.accounts.get(caller.key_id)
+    if known is None or known.route != route.template or known.upstream != upstream:
+        known = target.accounts[caller.key_id] = _new_account(caller, target, route.template, upstream)
+    return known
+
+
+def _new_account(caller: Caller, target: Target, route: str, upstream: str) -> Account:
+    view = caller.view
+    # In the order of the columns: see UsageEvent.
+    return Account(
+        route,
+        upstream,
+        f"{_text(view.tenant)},{_text(caller.key_id)},",
+        f",0,{_text(route)},{_text(target.requested)},{_text(target.served)},{_text(upstream)},0,{_text(LOST)},false,",
+        ",0,",
+        f',true,{_text(pricing.VERSION)},{_text(view.revision)},null,0,0,0,0,0,"",{_text(caller.key_name)}]',
     )
+
+
+def _text(value: str) -> str:
+    """A text as JSON; what no column can hold becomes a question mark."""
+    return msgspec.json.encode(value.encode("utf-8", "replace").decode()).decode()
 
 
 def served(exchange: Ended, settled: Settle | None, trace: Trace | None) -> Served:
@@ -120,7 +122,7 @@ def served(exchange: Ended, settled: Settle | None, trace: Trace | None) -> Serv
     if asked.route is not None:
         told.method, told.route = asked.route.method, asked.route.template
     if asked.caller is not None:
-        told.tenant = asked.caller.view.policy.tenant
+        told.tenant = asked.caller.view.tenant
     if asked.target is not None:
         told.served_model = asked.target.served
     if asked.endpoint is not None:

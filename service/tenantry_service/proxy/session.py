@@ -333,5 +333,5 @@ class Session:
         exact = used is not None or not self._answering
         if used is None:
             used = Usage(output=estimate.output_tokens) if self._answering else pricing.NO_USAGE
-        cost = pricing.price(used, target.price.rates)
+        cost = target.price.of(used)
         return (Settle(caller.view.policy, reservation, used, exact, cost, raw),)

@@ -42,10 +42,27 @@ class Endpoint:
         return f"Endpoint({self.name!r}, {self.host!r}, {self.port})"
 
 
+class Account:
+    """What the rows have in common that a caller's requests to one target bring, as JSON between the columns that
+    differ. ``route`` and ``upstream`` (a name) are what it was made for."""
+
+    __slots__ = ("after_id", "after_output", "after_price", "after_time", "route", "upstream")
+
+    def __init__(
+        self, route: str, upstream: str, after_id: str, after_time: str, after_output: str, after_price: str
+    ) -> None:
+        self.route = route
+        self.upstream = upstream
+        self.after_id = after_id
+        self.after_time = after_time
+        self.after_output = after_output
+        self.after_price = after_price
+
+
 class Target:
     """What a caller's model name means for its tenant."""
 
-    __slots__ = ("endpoint", "label", "learned", "others", "price", "requested", "served")
+    __slots__ = ("accounts", "endpoint", "label", "learned", "others", "price", "requested", "served")
 
     def __init__(
         self,
@@ -57,6 +74,8 @@ class Target:
         others: tuple[Endpoint, ...] = (),
     ) -> None:
         self.learned = Learned()
+        #: What rows of the ledger have in common, by key id.
+        self.accounts: dict[str, Account] = {}
         self.requested = requested
         self.served = served
         self.endpoint = endpoint
@@ -108,6 +127,11 @@ class TenantView:
             PolicyError: a credential cannot be sent.
         """
         self.policy = policy
+        # What every request asks of it, where asking costs least.
+        self.tenant = policy.tenant
+        self.revision = policy.revision
+        self.limits = policy.limits
+        self.max_body_bytes = policy.max_body_bytes
         ranked = sorted(policy.upstreams, key=lambda upstream: upstream.priority)
         self._upstreams = [
             (_globs(upstream.models), endpoint(upstream, credentials.get(upstream.name))) for upstream in ranked
@@ -176,11 +200,13 @@ class TenantView:
 class Caller:
     """Who asks: a key that was found good, and its tenant's view."""
 
-    __slots__ = ("expires_at", "key", "view")
+    __slots__ = ("expires_at", "key", "key_id", "key_name", "view")
 
     def __init__(self, view: TenantView, key: Key, expires_at: float) -> None:
         self.view = view
         self.key = key
+        self.key_id = key.id
+        self.key_name = key.name
         #: Unix seconds from which the key is refused.
         self.expires_at = expires_at
 

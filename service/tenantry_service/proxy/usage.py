@@ -7,19 +7,21 @@ and audio); both give one :class:`~tenantry_service.pricing.Usage`.
 import json
 import math
 import re
+from typing import Final
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import astuple
 
 from tenantry_service.pricing import Usage
 from tenantry_service.proxy.shapes import ABSENT, Answered, UsageDetails, UsageObject
 
 #: An answer up to this size is parsed whole; of a larger one only the end is looked at, where usage stands.
-WHOLE_BYTES = 256 * 1024
-TAIL_BYTES = 16 * 1024
+WHOLE_BYTES: Final = 256 * 1024
+TAIL_BYTES: Final = 16 * 1024
 
 #: No answer has more tokens than this, whatever it says; JSON's own integers end at 2^53, SQLite's at 2^63.
-MOST_TOKENS = 1_000_000_000
+MOST_TOKENS: Final = 1_000_000_000
 
 #: What a minute of audio counts as where it is charged by its length: OpenAI asks the same for a minute of whisper-1 as
 #: for 1,000 audio tokens of gpt-4o-transcribe (0.006 USD).
@@ -29,9 +31,10 @@ AUDIO_TOKENS_PER_MINUTE = 1_000
 _TIER = re.compile(rb'"([a-z_-]{1,32})"')
 _TIERS = re.compile(rb'"service_tier"[ ]?:[ ]?("[a-z_-]{1,32}")')
 
-_usage_decoder = msgspec.json.Decoder(UsageObject)
-_answer_decoder = msgspec.json.Decoder(Answered)
-_NO_DETAILS = UsageDetails()
+_usage_decoder: Final = msgspec.json.Decoder(UsageObject)
+_answer_decoder: Final = msgspec.json.Decoder(Answered)
+#: The fields of details that are not there.
+_NOTHING_SAID: Final[tuple[int | None, ...]] = astuple(UsageDetails())
 _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -47,23 +50,25 @@ def parse(raw: bytes, tier: Raw = ABSENT) -> Usage | None:
         found = _usage_decoder.decode(raw)
     except _MALFORMED:
         return None
-    into, out = found.prompt_tokens, found.completion_tokens
-    into = found.input_tokens if into is None else into
-    out = found.output_tokens if out is None else out
+    # All fields at once: asking for each costs as much.
+    kind, seconds, into, into_too, out, out_too, of_in, of_in_2, of_out, of_out_2, of_in_3, of_out_3 = astuple(found)
+    into = into_too if into is None else into
+    out = out_too if out is None else out
     if into is None and out is None:
-        return _heard(found.seconds) if found.type == "duration" else None
-    before = found.prompt_tokens_details or found.input_tokens_details or found.input_token_details or _NO_DETAILS
-    after = found.completion_tokens_details or found.output_tokens_details or found.output_token_details or _NO_DETAILS
+        return _heard(seconds) if kind == "duration" else None
+    before, after = of_in or of_in_2 or of_in_3, of_out or of_out_2 or of_out_3
+    cached, written, heard, seen, _ = _NOTHING_SAID if before is None else astuple(before)
+    _, _, spoken, drawn, reasoned = _NOTHING_SAID if after is None else astuple(after)
     return Usage(
         _count(into),
         _count(out),
-        _count(before.cached_tokens),
-        _count(before.cache_write_tokens),
-        _count(before.audio_tokens),
-        _count(after.audio_tokens),
-        _count(after.reasoning_tokens),
-        _count(before.image_tokens),
-        _count(after.image_tokens),
+        _count(cached),
+        _count(written),
+        _count(heard),
+        _count(spoken),
+        _count(reasoned),
+        _count(seen),
+        _count(drawn),
         _tier(tier) if tier else "",
     )
 
@@ -75,7 +80,9 @@ def _tier(raw: Raw) -> str:
 
 
 def _count(said: int | None) -> int:
-    return 0 if said is None or said < 0 else min(said, MOST_TOKENS)
+    if said is None or said < 0:
+        return 0
+    return said if said < MOST_TOKENS else MOST_TOKENS
 
 
 def _heard(seconds: float | None) -> Usage | None:

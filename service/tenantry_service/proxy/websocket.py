@@ -200,11 +200,8 @@ class Socket(asyncio.Protocol):
             while more := self.session.on_carried_out():
                 for command in more:
                     self._carry_out(command)
-        except Exception:
-            # The boundary of a connection: an error of ours ends this one and touches no other.
-            log.exception("internal error in a websocket", extra={"request_id": self.session.request_id})
-            self._engine.telemetry.internal_errors += 1
-            self._transport.abort()
+        except Exception:  # noqa: BLE001 - see _failed
+            self._failed()
         if self.session.stage is Stage.DONE and not self._ended:
             self._ended = True
             seconds = time.perf_counter() - self._started
@@ -224,7 +221,7 @@ class Socket(asyncio.Protocol):
         elif isinstance(command, Reserve):
             self._engine.reserve(self.session, command, self._reserved)
         elif isinstance(command, Settle):
-            self._engine.settle(self.session, command, time.perf_counter() - self._started)
+            self._engine.settle(self.session, command, self._started)
             self._engine.count(self.session.asked, command)
         elif isinstance(command, OpenUpstream):
             self._dialling = self._loop.create_task(self._dial(command))
@@ -234,9 +231,21 @@ class Socket(asyncio.Protocol):
             self._hang_up()
 
     def _reserved(self, decision: Decision) -> None:
-        if isinstance(decision, Reservation):
-            self._engine.begin(self.session, decision)
-        self._run(self.session.on_reserved(decision))
+        # First, so that what was granted is the session's to settle, whatever comes now.
+        commands = self.session.on_reserved(decision)
+        if isinstance(decision, Reservation) and self.session.stage is not Stage.DONE:
+            try:
+                self._engine.begin(self.session, decision, time.perf_counter())
+            except Exception:  # noqa: BLE001 - see _failed
+                self._failed()
+                return
+        self._run(commands)
+
+    def _failed(self) -> None:
+        """The boundary of a connection: an error of ours ends this one and touches no other."""
+        log.exception("internal error in a websocket", extra={"request_id": self.session.request_id})
+        self._engine.telemetry.internal_errors += 1
+        self._transport.abort()
 
     async def _dial(self, command: OpenUpstream) -> None:
         where = command.endpoint

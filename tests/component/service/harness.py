@@ -141,7 +141,7 @@ async def service(
     simulator = Simulator(Behaviour(), f"Bearer {CREDENTIAL}")
     upstream = await loop.create_server(lambda: Connection(simulator), "127.0.0.1", 0)
     upstream_port = upstream.sockets[0].getsockname()[1]
-    ledger = SqliteLedger(directory / "ledger.sqlite")
+    ledger = SqliteLedger(directory / "ledger.sqlite", batch_seconds=0.02)
     telemetry = Telemetry()
     engine = Engine(MemoryLimiter(), ledger, telemetry, Upstreams(), timeouts or {})
     http = protocol_class(engine)

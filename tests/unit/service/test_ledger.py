@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tenantry_service.ledger import sqlite
+from tenantry_service.ledger import codec, sqlite
 from tenantry_service.ledger.event import UsageEvent
 from tenantry_service.ledger.sqlite import LedgerError, SqliteLedger
 
@@ -51,6 +51,25 @@ def test_an_event_that_comes_twice_is_there_once_and_unchanged(tmp_path: Path) -
     connection = sqlite3.connect(tmp_path / "ledger.sqlite")
     assert connection.execute("SELECT nano_usd FROM usage_events").fetchall() == [(3,)]
     connection.close()
+
+
+def test_rows_that_share_columns_are_written_as_they_are(tmp_path: Path) -> None:
+    # Enough of each kind for statements of their own, and some that have nothing in common with any other.
+    given = [
+        event(number)._replace(
+            key_name=("web", "batch", f"only-{number}")[number % 7 % 3], duration_ms=number, usage=f'{{"n":{number}}}'
+        )
+        for number in range(700)
+    ]
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    for one in given:
+        ledger.append(one)
+    assert ledger.close() == 0
+    connection = sqlite3.connect(tmp_path / "ledger.sqlite")
+    connection.row_factory = sqlite3.Row
+    found = {row["event_id"]: row for row in connection.execute("SELECT * FROM usage_events")}
+    connection.close()
+    assert {one.event_id: one._asdict() for one in given} == {name: dict(row) for name, row in found.items()}
 
 
 def test_a_stuck_disk_keeps_the_events_and_closes_the_door(tmp_path: Path) -> None:
@@ -155,6 +174,7 @@ def test_a_writer_that_dies_closes_the_door(tmp_path: Path) -> None:
 DIE_AT_WORK = """
 import os, signal, sys
 from pathlib import Path
+from tenantry_service.ledger import codec
 from tenantry_service.ledger.event import LOST, UsageEvent
 from tenantry_service.ledger.sqlite import SqliteLedger
 
@@ -166,7 +186,7 @@ def event(number, cost, error_type, estimated):
 
 ledger = SqliteLedger(Path(sys.argv[1]))
 for number in range(100):
-    ledger.begin(event(number, 900, LOST, True))
+    ledger.begin(f"req_{number}", codec.encode(event(number, 900, LOST, True)))
 for number in range(0, 100, 2):
     ledger.append(event(number, 3, "none", False))
 os.kill(os.getpid(), signal.SIGKILL)
@@ -188,7 +208,7 @@ def test_a_killed_process_bills_what_ended_exactly_and_the_rest_at_its_estimate(
 
 def test_nothing_is_left_of_the_journal_after_an_orderly_end(tmp_path: Path) -> None:
     ledger = SqliteLedger(tmp_path / "ledger.sqlite")
-    ledger.begin(event(1))
+    ledger.begin("req_1", codec.encode(event(1)))
     ledger.append(event(1))
     assert ledger.close() == 0
     assert list((tmp_path / "ledger.ahead").iterdir()) == []
@@ -205,7 +225,7 @@ def test_a_disk_without_room_for_the_journal_closes_the_door_until_there_is_some
     with monkeypatch.context() as patch:
         patch.setattr(os, "posix_fallocate", full)
         while accepting(ledger):
-            ledger.begin(event(1)._replace(usage="x" * 900_000))
+            ledger.begin("req_1", codec.encode(event(1)._replace(usage="x" * 900_000)))
         assert not accepting(ledger)
     while not accepting(ledger):
         time.sleep(0.05)

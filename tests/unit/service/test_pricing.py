@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from tenantry_service import pricing
 from tenantry_service.policy import Rates
 from tenantry_service.pricing import Usage
@@ -20,6 +21,8 @@ rates = st.builds(
     audio_input=st.none() | st.integers(0, 100 * USD),
     audio_output=st.none() | st.integers(0, 100 * USD),
 )
+
+usages = st.builds(Usage, *[counts] * 9, tier=st.sampled_from(["", "flex"]))
 
 
 @pytest.mark.parametrize(
@@ -55,6 +58,20 @@ def test_no_mix_of_tokens_costs_more_than_the_worst_case(
     assert pricing.price(usage, given_rates) <= pricing.worst_case(
         into, out, pricing.of_rates(given_rates, 1, known=True, capped=True)
     )
+
+
+@given(usages, rates, rates, st.booleans())
+def test_a_price_charges_what_its_rates_say(usage: Usage, given_rates: Rates, other: Rates, long_context: bool) -> None:
+    charged = structs.replace(given_rates, tiers={"flex": other})
+    if long_context:
+        charged = structs.replace(charged, long_context=other, long_context_above=5_000_000)
+    assert pricing.of_rates(charged, 1, known=True, capped=True).of(usage) == pricing.price(usage, charged)
+
+
+@given(counts, counts, counts, rates)
+def test_a_price_charges_plain_text_what_its_rates_say(into: int, out: int, cached: int, given_rates: Rates) -> None:
+    usage = Usage(into, out, cached)
+    assert pricing.of_rates(given_rates, 1, known=True, capped=True).of(usage) == pricing.price(usage, given_rates)
 
 
 def test_a_dated_snapshot_costs_what_its_model_costs_and_overrides_win() -> None:

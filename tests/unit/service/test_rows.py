@@ -1,10 +1,12 @@
 """The rows that a request becomes have every column of the ledger."""
 
+from tenantry_service import pricing
+from tenantry_service.ledger import codec
 from tenantry_service.ledger.event import LOST, UsageEvent
 from tenantry_service.limits.buckets import Demand
 from tenantry_service.proxy import rows
 
-from tests.unit.service.playbook import chat_body, data, end, play, request, reserved, sent, upstream_head
+from tests.unit.service.playbook import chat_body, data, end, play, policy, request, reserved, sent, upstream_head
 from tests.unit.service.test_exchange import ANSWER
 
 
@@ -25,7 +27,30 @@ def test_a_row_says_who_asked_for_what_and_what_it_used() -> None:
 
 def test_the_row_written_ahead_bills_what_is_reserved() -> None:
     story = play().on(request(body=chat_body(max_tokens=7)))
-    row = rows.lost_event(story.exchange, Demand(50, 1_234), 1_700_000_000_000)
-    assert len(row) == len(UsageEvent._fields)
-    assert (row.error_type, row.estimated, row.nano_usd, row.output_tokens) == (LOST, True, 1_234, 7)
-    assert row.key_name == "default"
+    row = codec.decode(rows.lost_note(story.exchange, Demand(50, 1_234), 1_700_000_000_000))
+    asked = story.exchange.asked
+    assert asked.estimate is not None
+    assert row == UsageEvent(
+        event_id="req_1",
+        tenant="acme",
+        key_id="abcdefghijkl",
+        occurred_at_ms=1_700_000_000_000,
+        duration_ms=0,
+        route="/v1/chat/completions",
+        requested_model="gpt-4o-mini",
+        served_model="gpt-4o-mini",
+        upstream="main",
+        status=0,
+        error_type=LOST,
+        stream=False,
+        input_tokens=asked.estimate.input_tokens,
+        cached_input_tokens=0,
+        output_tokens=7,
+        reasoning_tokens=0,
+        nano_usd=1_234,
+        estimated=True,
+        price_version=pricing.VERSION,
+        policy_revision=policy().revision,
+        usage=None,
+        key_name="default",
+    )
