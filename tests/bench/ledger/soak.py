@@ -1,5 +1,6 @@
-"""Service processes are killed with -9 at random moments under load, stores die and come back; then every request that
-the upstream served has to be billed exactly once, and what is billed beyond that has to say that it is an estimate.
+"""Service processes and the ledger's writer are killed with -9 at random moments under load, stores die and come back;
+then every request that the upstream served has to be billed exactly once, and what is billed beyond that has to say
+that it is an estimate.
 
     python -m tests.bench.ledger.soak --deaths 500
 """
@@ -8,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -41,6 +43,8 @@ PROMPT, COMPLETION = 100, 20
 COST = PROMPT * 2500 + COMPLETION * 10_000
 START_SECONDS = 60.0
 REQUEST_SECONDS = 30.0
+#: The longest that a ledger's writer lives.
+LEDGER_SECONDS = 20.0
 
 
 class Row(NamedTuple):
@@ -58,6 +62,7 @@ class Findings(NamedTuple):
     """How it ended."""
 
     deaths: int
+    ledger_deaths: int
     sent: int
     served: int
     answered: int
@@ -71,6 +76,8 @@ class Findings(NamedTuple):
     doubled: list[str]
     wrong: list[str]
     unexplained: list[str]
+    #: Answers but 200 while PostgreSQL was away (Redis had been slow: that is no fault of PostgreSQL's, and not here).
+    failed_meanwhile: list[str]
 
 
 class Counting:
@@ -181,7 +188,9 @@ class Load:
         self.sent: set[str] = set()
         #: Marker -> the id that the client was told, for answers that came whole.
         self.answered: dict[str, str] = {}
-        self.statuses: Counter[int] = Counter()
+        #: Answers that were no 200 and not for want of Redis, while nobody may feel that PostgreSQL is away.
+        self.failed: list[str] = []
+        self.watched = False
         self.stopping = False
         self._count = 0
 
@@ -193,18 +202,20 @@ class Load:
             self.sent.add(marker)
             try:
                 async with asyncio.timeout(REQUEST_SECONDS):
-                    status, request_id = await self._ask(random.choice(self._serving).port, marker)
+                    status, said = await self._ask(random.choice(self._serving).port, marker)
             except (OSError, EOFError, ValueError, TimeoutError):
                 # Killed under us, or not there.
                 await asyncio.sleep(0.01)
                 continue
-            self.statuses[status] += 1
             if status == 200:
-                self.answered[marker] = request_id
-            else:
-                await asyncio.sleep(0.02)
+                self.answered[marker] = said
+                continue
+            if self.watched and "limits_unavailable" not in said:
+                self.failed.append(f"{marker}: {status} {said}")
+            await asyncio.sleep(0.02)
 
     async def _ask(self, port: int, marker: str) -> tuple[int, str]:
+        """Status, and the request's id or what else is said."""
         reader, sender = await asyncio.open_connection("127.0.0.1", port)
         try:
             stream = random.random() < 0.5
@@ -220,7 +231,9 @@ class Load:
         if not head.startswith(b"HTTP/1.1 "):
             raise EOFError("no answer")
         status = int(head[9:12])
-        if status == 200 and not (b"[DONE]" in rest if stream else b'"usage"' in rest):
+        if status != 200:
+            return status, rest.decode(errors="replace")
+        if not (b"[DONE]" in rest if stream else b'"usage"' in rest):
             raise EOFError("half an answer")
         request_id = head.lower().partition(b"x-request-id:")[2].split(b"\r\n")[0].strip().decode()
         return status, request_id
@@ -267,7 +280,7 @@ async def load(
         await upstream.stop()
 
 
-def judge(deaths: int, asking: Load, upstream: Counting, rows: list[Row]) -> Findings:
+def judge(deaths: int, ledger_deaths: int, asking: Load, upstream: Counting, rows: list[Row]) -> Findings:
     """Compare what was served with what is billed. Pure."""
     base = Counter(row.model for row in rows if row.corrects is None)
     sums: Counter[str] = Counter()
@@ -279,6 +292,7 @@ def judge(deaths: int, asking: Load, upstream: Counting, rows: list[Row]) -> Fin
     served = upstream.served
     return Findings(
         deaths,
+        ledger_deaths,
         len(asking.sent),
         len(served),
         len(asking.answered),
@@ -293,6 +307,7 @@ def judge(deaths: int, asking: Load, upstream: Counting, rows: list[Row]) -> Fin
         wrong=sorted(model for model in served if sums[model] != COST and model not in guessed),
         # Beyond what was served: nothing, or an estimate.
         unexplained=sorted(model for model in base if model not in served and sums[model] and model not in guessed),
+        failed_meanwhile=asking.failed,
     )
 
 
@@ -326,35 +341,62 @@ async def drained(redis: Redis) -> None:
 
 
 async def soak(
-    deaths: int, *, processes: int = 2, clients: int = 16, outage: float = 60.0, pause: float = 0.6
+    deaths: int,
+    *,
+    processes: int = 2,
+    clients: int = 16,
+    outage: float = 60.0,
+    pause: float = 0.6,
+    ledger_seconds: float = LEDGER_SECONDS,
 ) -> Findings:
-    """The whole of it: services die all the time; in the middle PostgreSQL is away for ``outage`` seconds, and Redis is
-    killed and comes back."""
+    """The whole of it: services die all the time, each by itself, and the ledger's writer now and then; in the middle
+    PostgreSQL is away for ``outage`` seconds, and later Redis is killed and comes back."""
+    numbers = itertools.count(1)
+    ledger_deaths = 0
+    over = asyncio.Event()
     with tempfile.TemporaryDirectory() as name, Redis() as redis, Postgres() as postgres:
         directory = Path(name)
-        with writer(redis.url, postgres.url, core=os.sched_getaffinity(0).pop()) as _:
-            async with load(directory, redis, processes, clients) as (asking, serving, upstream):
-                back: asyncio.Task[None] | None = None
-                for death in range(deaths):
+        async with load(directory, redis, processes, clients) as (asking, serving, upstream):
+
+            async def dying(victim: Serving) -> None:
+                while (number := next(numbers)) <= deaths:
                     await asyncio.sleep(random.random() * pause)
-                    victim = random.choice(serving)
                     victim.kill()
                     await victim.start()
-                    if death == deaths // 3:
-                        back = asyncio.create_task(_away(postgres, outage))
-                    if death == 2 * deaths // 3:
+                    if number == deaths // 3:
+                        await _away(postgres, outage, asking)
+                    if number == 2 * deaths // 3:
                         await asyncio.to_thread(redis.kill)
                         await asyncio.to_thread(redis.start)
-                if back is not None:
-                    await back
-                await asyncio.sleep(2)
+
+            async def writing() -> None:
+                nonlocal ledger_deaths
+                while not over.is_set():
+                    with writer(redis.url, postgres.url, core=_core()) as process:
+                        with contextlib.suppress(TimeoutError):
+                            await asyncio.wait_for(over.wait(), random.random() * ledger_seconds)
+                        process.kill()
+                        ledger_deaths += 1
+
+            async with asyncio.TaskGroup() as tasks:
+                ledger = tasks.create_task(writing())
+                await asyncio.gather(*(dying(each) for each in serving))
+                over.set()
+                await ledger
+        with writer(redis.url, postgres.url, core=_core()):
             await drained(redis)
-        return judge(deaths, asking, upstream, await postgres_rows(postgres.url))
+        return judge(deaths, ledger_deaths, asking, upstream, await postgres_rows(postgres.url))
 
 
-async def _away(postgres: Postgres, seconds: float) -> None:
+def _core() -> int:
+    return os.sched_getaffinity(0).pop()
+
+
+async def _away(postgres: Postgres, seconds: float, asking: Load) -> None:
     await asyncio.to_thread(postgres.kill)
+    asking.watched = True
     await asyncio.sleep(seconds)
+    asking.watched = False
     await asyncio.to_thread(postgres.start)
 
 
@@ -369,7 +411,7 @@ def main() -> int:
     figures = found._asdict()
     for name, value in figures.items():
         print(f"{name:<18}{value if isinstance(value, int) else [len(value), *value[:5]]}")
-    bad = [*found.missing, *found.doubled, *found.wrong, *found.unexplained]
+    bad = [*found.missing, *found.doubled, *found.wrong, *found.unexplained, *found.failed_meanwhile]
     print(json.dumps({name: value if isinstance(value, int) else len(value) for name, value in figures.items()}))
     return 1 if bad else 0
 

@@ -11,6 +11,7 @@ from tests.bench.ledger.soak import Findings
 def innocent(found: Findings) -> None:
     assert found.served > 20, "there was something to lose"
     assert (found.missing, found.doubled, found.wrong, found.unexplained) == ([], [], [], [])
+    assert found.failed_meanwhile == [], "nobody feels that PostgreSQL is away"
     assert found.billed_nano_usd >= found.served_nano_usd
 
 
@@ -21,10 +22,12 @@ async def test_a_laptop_s_process_is_killed_and_bills_what_it_was_at_when_it_is_
             await asyncio.sleep(0.2 + random.random() * 0.5)
             serving[0].kill()
             await serving[0].start()
-    found = soak.judge(deaths, asking, upstream, soak.sqlite_rows(serving[0].state_dir))
+    found = soak.judge(deaths, 0, asking, upstream, soak.sqlite_rows(serving[0].state_dir))
     innocent(found)
     assert found.estimated
 
 
 async def test_pods_are_killed_while_stores_come_and_go(tmp_path: Path) -> None:
-    innocent(await soak.soak(12, processes=2, clients=8, outage=4.0, pause=0.3))
+    found = await soak.soak(12, processes=2, clients=8, outage=4.0, pause=0.3, ledger_seconds=4.0)
+    innocent(found)
+    assert found.ledger_deaths
