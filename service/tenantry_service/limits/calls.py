@@ -113,13 +113,7 @@ class Batch:
                 2,
                 reservation.id,
                 self._scope(reservation.key_name),
-                *_used(tokens, nano_usd),
-                exact,
-                reservation.tokens_taken,
-                reservation.key_tokens_taken,
-                reservation.demand.nano_usd,
-                reservation.day,
-                reservation.month,
+                *_correction(reservation, tokens, nano_usd, exact),
                 event.decode(),
             ]
         )
@@ -140,9 +134,18 @@ def _bounds(key_name: str, held: Bounds) -> list[object]:
     return [key_name, held.requests, held.tokens, held.slots, held.budget, int(held.daily), int(held.refuses)]
 
 
-def _used(tokens: int, nano_usd: int) -> tuple[int, int]:
-    """As much of it as a double can hold."""
-    return min(tokens, buckets.MOST_TOKENS), min(nano_usd, buckets.MOST_MONEY)
+def _correction(reservation: Reservation, tokens: int, nano_usd: int, exact: bool) -> list[object]:
+    """What was used, as much of it as a double can hold, and what it takes the place of."""
+    return [
+        min(tokens, buckets.MOST_TOKENS),
+        min(nano_usd, buckets.MOST_MONEY),
+        exact,
+        reservation.tokens_taken,
+        reservation.key_tokens_taken,
+        reservation.demand.nano_usd,
+        reservation.day,
+        reservation.month,
+    ]
 
 
 def late(
@@ -160,18 +163,7 @@ def late(
     names = [keys.state, keys.usage, keys.swept(reservation.id)]
     if reservation.key_name:
         names.append(keys.state_of(reservation.key_name))
-    argument = [
-        first,
-        occurred_ms,
-        *_used(tokens, nano_usd),
-        exact,
-        reservation.tokens_taken,
-        reservation.key_tokens_taken,
-        reservation.demand.nano_usd,
-        reservation.day,
-        reservation.month,
-        event.decode(),
-    ]
+    argument = [first, occurred_ms, *_correction(reservation, tokens, nano_usd, exact), event.decode()]
     return Call(LATE, tuple(names), _encode(argument))
 
 

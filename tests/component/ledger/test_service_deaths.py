@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.bench.ledger import soak
 from tests.bench.ledger.soak import Findings
+from tests.bench.ledger.stage import load
 
 
 def innocent(found: Findings) -> None:
@@ -17,7 +18,7 @@ def innocent(found: Findings) -> None:
 
 async def test_a_laptop_s_process_is_killed_and_bills_what_it_was_at_when_it_is_back(tmp_path: Path) -> None:
     deaths = 6
-    async with soak.load(tmp_path, None, 1, 8) as (asking, serving, upstream):
+    async with load(tmp_path, None, 1, 8) as (asking, serving, upstream):
         for _ in range(deaths):
             await asyncio.sleep(0.2 + random.random() * 0.5)
             serving[0].kill()
