@@ -208,6 +208,20 @@ def test_a_name_of_forty_characters_is_accepted(apply: Apply) -> None:
         ),
         ({"pricing": {"rates": {"": {"input": "1", "output": "1"}}}}, "spec.pricing.rates", "1 to 128 characters"),
         (
+            {"pricing": {"rates": {"m": {"input": "1", "output": "1", "longContext": {"input": "1", "output": "1"}}}}},
+            "spec.pricing.rates.m.longContext.above",
+            "Required",
+        ),
+        (
+            {
+                "pricing": {
+                    "rates": {"m": {"input": "1", "output": "1", "tiers": {"A b": {"input": "1", "output": "1"}}}}
+                }
+            },
+            "spec.pricing.rates[m].tiers",
+            "lower-case letters",
+        ),
+        (
             {"keys": [{"name": "a", "limits": {"requestsPerMinute": 0}}]},
             "spec.keys[0].limits.requestsPerMinute",
             "greater than or equal to 1",
