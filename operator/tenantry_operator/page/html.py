@@ -20,7 +20,8 @@ table { border-collapse: collapse; width: 100%; } caption { text-align: left; pa
 th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 #tenants { table-layout: fixed; } #tenants td, #tenants th { overflow-wrap: break-word; }
-#tenants th:nth-child(1), #tenants th:nth-child(4) { width: 24%; } #tenants th:nth-child(8) { width: 13%; }
+#tenants th:nth-child(1), #tenants th:nth-child(4) { width: 23%; }
+#tenants th:nth-child(2) { width: 11%; } #tenants th:nth-child(8) { width: 13%; }
 tbody tr { content-visibility: auto; contain-intrinsic-size: auto 2rem; }
 .bad { color: var(--bad); font-weight: 600; } .warn { color: var(--warn); font-weight: 600; }
 .good { color: var(--good); }

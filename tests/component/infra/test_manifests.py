@@ -1,6 +1,7 @@
 """Every manifest that goes to EKS, against the schemas of the Kubernetes versions that EKS has, and of Karpenter."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,42 @@ import jsonschema
 import pytest
 import yaml
 from localcluster import tools
+from localcluster.cache import built_once, digest_of, files_below
+from localcluster.paths import Checkout
 
 from tests.component.infra.templates import INFRA, ROOT
 
 #: Karpenter's definitions come with its Go module, at the version that infra/eks/nodepool.yaml was written for.
 KARPENTER = "github.com/aws/karpenter-provider-aws@v1.14.0"
 KARPENTER_SUM = "h1:QVQ947vQKzxM87aDbpZBtUnlVRVcU75c/RMlgVyX7nc="
-CHARTS = {
-    "tenantry": ["--values", "charts/tenantry/values-eks.yaml", "--set", "image.tag=v1"],
+#: Each chart as it is installed on EKS, and with everything on that there is to be switched on.
+EVERYTHING = (
+    "exposure.type=Gateway",
+    "exposure.url=https://api.example.com/{tenant}/v1",
+    "gateway.create=true",
+    "gateway.envoy.create=true",
+    "agent.enabled=true",
+    "showback.enabled=true",
+    "showback.volume.size=1Gi",
+    "database.secret=database",
+    "dev.datastores.enabled=true",
+    "monitoring.dashboards.enabled=true",
+    "monitoring.namespace=monitoring",
+    "operator.interruptionQueueUrl=https://sqs.us-east-1.amazonaws.com/123456789012/tenantry-interruptions",
+)
+EKS = ["--values", "charts/tenantry/values-eks.yaml", "--set", "image.tag=v1"]
+MONITORING = "monitoring.coreos.com/v1"
+KINDS = ("ServiceMonitor", "PodMonitor", "PrometheusRule")
+RENDERED = {
+    "tenantry": EKS,
     "tenant": ["--values", "charts/tenant/ci/values.yaml"],
+}
+#: Kinds that a CRD defines, and what holds them against it.
+ELSEWHERE = {
+    "tenantry.dev/v1alpha1": "tests/cluster",
+    "gateway.networking.k8s.io/v1": "tests/cluster",
+    "gateway.envoyproxy.io/v1alpha1": "tests/e2e",
+    MONITORING: "below",
 }
 
 
@@ -29,10 +57,18 @@ def rendered(chart: str, *settings: str) -> str:
         ROOT / "charts" / chart,
         "--namespace",
         "tenantry-system",
-        *CHARTS[chart],
+        *RENDERED[chart],
     ]
     done = subprocess.run([*argv, *settings], capture_output=True, text=True, check=True, cwd=ROOT)
     return str(done.stdout)
+
+
+def everything(version: str) -> list[dict[str, Any]]:
+    """All objects that the platform chart can make."""
+    settings = [part for setting in EVERYTHING for part in ("--set", setting)]
+    kinds = [part for kind in KINDS for part in ("--api-versions", f"{MONITORING}/{kind}")]
+    text = rendered("tenantry", "--kube-version", version, *settings, *kinds)
+    return [each for each in yaml.safe_load_all(text) if each]
 
 
 @pytest.mark.timeout(300)
@@ -40,13 +76,13 @@ def rendered(chart: str, *settings: str) -> str:
 def test_the_charts_are_strictly_valid_for_each_version(cloud_python: Path, tmp_path: Path, version: str) -> None:
     manifests = tmp_path / "manifests.yaml"
     texts = [rendered("tenantry", "--kube-version", version), rendered("tenant", "--kube-version", version)]
-    # What CRDs define is held against them elsewhere (tests/cluster).
-    objects = [each for text in texts for each in yaml.safe_load_all(text) if each]
-    builtin = [
-        each for each in objects if ".dev/" not in each["apiVersion"] and not each["apiVersion"].startswith("gateway.")
-    ]
+    texts.append((INFRA / "eks" / "storageclass.yaml").read_text())
+    objects = [each for text in texts for each in yaml.safe_load_all(text) if each] + everything(version)
+    builtin = [each for each in objects if each["apiVersion"] not in ELSEWHERE]
+    assert len(builtin) > 100
+    names = {each["metadata"]["name"] for each in builtin}
+    assert names >= {"tenantry-agent", "tenantry-ledger", "tenantry-redis", "tenantry-showback", "tenantry-activator"}
     manifests.write_text(yaml.safe_dump_all(builtin))
-    assert len(builtin) > 20
     argv: list[str | Path] = [
         cloud_python,
         "-m",
@@ -58,6 +94,37 @@ def test_the_charts_are_strictly_valid_for_each_version(cloud_python: Path, tmp_
     ]
     done = subprocess.run([*argv, manifests], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def prometheus_operator() -> Path:
+    """A program that reads manifests into the Prometheus operator's own types."""
+    module = Path(__file__).with_name("prometheusoperator")
+    tools.require_go()
+
+    def build(into: Path) -> None:
+        env = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly -buildvcs=false"}
+        argv = ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(into / "judge"), "."]
+        subprocess.run(argv, cwd=module, env=env, check=True)
+
+    digest = digest_of(files=files_below(module), root=module)
+    place, _ = built_once(Checkout.here().cache, "prometheusoperator", digest, build)
+    return place / "judge"
+
+
+def read_as_monitoring(program: Path, objects: list[dict[str, Any]]) -> "subprocess.CompletedProcess[str]":
+    text = "".join(json.dumps(each) for each in objects)
+    return subprocess.run([program], input=text, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.timeout(300)
+def test_monitoring_objects_are_strictly_the_prometheus_operators(prometheus_operator: Path) -> None:
+    objects = [each for each in everything("1.35") if each["apiVersion"] == MONITORING]
+    assert {each["kind"] for each in objects} == set(KINDS)
+    done = read_as_monitoring(prometheus_operator, objects)
+    assert (done.returncode, done.stdout.strip()) == (0, str(len(objects))), done.stderr
+    wrong = {**objects[0], "spec": {**objects[0]["spec"], "endpoint": []}}
+    assert 'unknown field "endpoint"' in read_as_monitoring(prometheus_operator, [wrong]).stderr
 
 
 def test_a_wrong_field_would_be_seen(cloud_python: Path, tmp_path: Path) -> None:

@@ -63,8 +63,10 @@ class Page:
         return result["result"].get("value")
 
     async def screenshot(self) -> bytes:
-        """What is to be seen, as PNG."""
-        return base64.b64decode((await self.call("Page.captureScreenshot"))["data"])
+        """The whole page, as PNG."""
+        size = (await self.call("Page.getLayoutMetrics"))["cssContentSize"]
+        taken = await self.call("Page.captureScreenshot", captureBeyondViewport=True, clip={**size, "scale": 1})
+        return base64.b64decode(taken["data"])
 
 
 @asynccontextmanager
