@@ -12,7 +12,7 @@ import secrets
 import signal
 import socket
 from collections.abc import Coroutine, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from msgspec.structs import replace
 
 from tenantry_operator import logs, maintenance, metrics, modes, probes
 from tenantry_operator.children import ChildWatches
+from tenantry_operator.interruption.eviction_api import EvictionApi
+from tenantry_operator.interruption.evictions import Evictions
+from tenantry_operator.interruption.watching import Settings as Hearing
 from tenantry_operator.interruption.watching import hand_over
 from tenantry_operator.kube import config, errors
 from tenantry_operator.kube.client import Client
@@ -79,6 +82,12 @@ def parser() -> argparse.ArgumentParser:
         "--interruption-queue-url",
         default="",
         help="SQS queue with EventBridge's events about instances; without one, what Nodes and Karpenter say must do",
+    )
+    add(
+        "--eviction-limit",
+        type=float,
+        default=300.0,
+        help="seconds for which evictions of a tenant's pod are put off at most, if the webhook is there (%(default)s)",
     )
     add("--lease-name", default="tenantry-operator")
     add(
@@ -255,7 +264,7 @@ async def _lead(
         platform = replace(platform, store=store)
         shared = Shared(arguments.redis_file, store, live, notify_later, overlap=arguments.redis_overlap)
     recorder = Recorder(client, controller="tenantry.dev/operator", instance=lease.identity)
-    pods = Pods()
+    pods, evictions = Pods(), Evictions(timedelta(seconds=arguments.eviction_limit))
     capacity = Capacity(
         client,
         live,
@@ -268,6 +277,7 @@ async def _lead(
             port=arguments.secure_port,
             pod_proxy=arguments.pod_proxy,
         ),
+        routes=EvictionApi(evictions, pods).add_to,
     )
     reconciler = Reconciler(
         client=client,
@@ -309,8 +319,8 @@ async def _lead(
             log.info("synced", extra={"tenants": len(live.tenants)})
             group.create_task(queue.run())
             moved = partial(queue.add, lane=Lane.PROGRESS)
-            url = arguments.interruption_queue_url
-            group.create_task(hand_over(client, live, pods, pod_watch.synced, moved, url))
+            hearing = Hearing(arguments.interruption_queue_url, arguments.pod_proxy)
+            group.create_task(hand_over(client, live, pods, pod_watch.synced, moved, evictions, hearing))
             group.create_task(resync.forever())
             group.create_task(capacity.run())
             group.create_task(rollouts.forever())

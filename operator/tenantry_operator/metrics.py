@@ -127,6 +127,12 @@ STRANDED = Gauge(
     "Tenants whose pods leave a node and whose replacements have not been Ready for more than 30 s: no room, usually.",
     registry=REGISTRY,
 )
+EVICTIONS = Counter(
+    "tenantry_evictions_total",
+    "Evictions of tenants' pods that the API server has asked about, by answer.",
+    ["answer"],  # allowed, later
+    registry=REGISTRY,
+)
 LEADING = Gauge("tenantry_leading", "1 while this process holds the Lease.", registry=REGISTRY)
 WATCH_EVENTS = Counter(
     "tenantry_watch_events_total",

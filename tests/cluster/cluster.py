@@ -67,8 +67,13 @@ class Cluster:
         self._server, self._tls = access.server, tls if isinstance(tls, ssl.SSLContext) else None
         self._headers = {"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
 
-    def call(self, method: str, path: str, body: object = None, content: str = "application/json") -> dict[str, Any]:
-        """One request; raises RefusedError. A new CRD's storage is not ready at once: that 429 is waited out."""
+    def call(
+        self, method: str, path: str, body: object = None, content: str = "application/json", *, patient: bool = True
+    ) -> dict[str, Any]:
+        """One request; raises RefusedError.
+
+        A new CRD's storage is not ready at once: that 429 is waited out, unless told otherwise.
+        """
         data = None if body is None else json.dumps(body).encode()
         headers = {**self._headers, "Content-Type": content}
         request = urllib.request.Request(self._server + path, data=data, headers=headers, method=method)
@@ -76,7 +81,7 @@ class Cluster:
             with urllib.request.urlopen(request, timeout=30, context=self._tls) as response:
                 found = json.load(response)
         except urllib.error.HTTPError as error:
-            if error.code == 429:
+            if error.code == 429 and patient:
                 time.sleep(float(error.headers.get("Retry-After", "1")))
                 return self.call(method, path, body, content)
             raise RefusedError(error.code, error.read().decode()) from error

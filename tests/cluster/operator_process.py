@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,10 +91,11 @@ def renderer() -> str:
 
 @dataclass
 class Operators:
-    """Starts operators and ends those that a test has left running."""
+    """Starts operators and ends those that a test has left running. ``always``: arguments of all of them."""
 
     kubeconfig: Path
     directory: Path
+    always: Sequence[str] = ()
     started: list[Operator] = field(default_factory=list)
 
     def start(
@@ -106,7 +107,7 @@ class Operators:
         log = self.directory / f"operator-{len(self.started)}.log"
         command = [sys.executable, "-m", "tenantry", "operator", "--listen", "127.0.0.1", "--port", str(port)]
         command += ["--kubeconfig", str(self.kubeconfig), "--chart", "charts/tenant"]
-        command += ["--tenant-image", "tenantry:test", "--lease-name", lease, *arguments]
+        command += ["--tenant-image", "tenantry:test", "--lease-name", lease, *self.always, *arguments]
         with log.open("wb") as out:
             variables = {**os.environ, "TENANTRY_RENDER": renderer(), **(environment or {})}
             process = subprocess.Popen(command, stdout=out, stderr=out, env=variables, start_new_session=True)

@@ -85,17 +85,22 @@ class Proxy:
     asked: list[Asked] = field(default_factory=list)
     _kill_after: int = 0
     _victim: int | None = None
+    _counts: Callable[[Asked], bool] = lambda _: True
+    _counted: int = 0
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _streams: set[asyncio.Task[Any]] = field(default_factory=set)
     _first: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)
 
-    def kill_after(self, writes: int, victim: int) -> None:
+    def kill_after(self, writes: int, victim: int, of: Callable[[Asked], bool] = lambda _: True) -> None:
         """Kill this process right after the server has done that many writes, and pass nothing on from then on.
+
+        ``of``: the writes that count; by default all of them do.
 
         It has no answer to the last of them: for it, that may or may not have happened. Writes that it has sent side
         by side are passed on one by one, so exactly so many have happened.
         """
         self.writes.clear()
+        self._counts, self._counted = of, 0
         self._kill_after, self._victim = writes, victim
 
     def aim_at(self, victim: int) -> None:
@@ -105,7 +110,7 @@ class Proxy:
     @property
     def has_killed(self) -> bool:
         """Whether it came to that."""
-        return bool(self._kill_after) and len(self.writes) >= self._kill_after
+        return bool(self._kill_after) and self._counted >= self._kill_after
 
     def query(self, path: str, query: dict[str, str]) -> dict[str, str]:
         """The query of a list or watch, so that it shows nothing but the one Tenant."""
@@ -126,7 +131,10 @@ class Proxy:
         name, uid = _identity(body)
         path = f"{asked.path}/{name}" if method == "POST" and name else asked.path
         self.writes.append(Write(method, path, status, uid, time.monotonic()))
-        if self._victim is not None and len(self.writes) == self._kill_after:
+        if not self._counts(asked):
+            return
+        self._counted += 1
+        if self._victim is not None and self._counted == self._kill_after:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._victim, signal.SIGKILL)
 

@@ -1,142 +1,70 @@
 """Pods leave nodes that go away, on the real controllers: surged by label, replaced, released, deleted.
 
-And whatever happens to the operator meanwhile, it ends the same. KWOK's pods answer nothing, so that what they have
-under way is not known, and each is kept until its node's end.
+And whatever happens to the operator meanwhile, it ends the same.
 """
 
 import json
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
 
 import pytest
-from tenantry_operator.interruption.signals import Kind, Mark, Source
 
-from tests.cluster.cluster import TENANTS, Cluster, RefusedError, eventually
+from tests.cluster.cluster import Cluster, RefusedError, eventually
 from tests.cluster.installation import Installation
+from tests.cluster.leaving import (
+    LONG,
+    NODES,
+    Object,
+    Watched,
+    clear,
+    endpoints,
+    has_moved,
+    karpenter_says,
+    label,
+    notice,
+    only_pod,
+    pods,
+    taints,
+    tenants,
+    under_way,
+)
 from tests.cluster.operator_process import Operators
+from tests.cluster.pod_proxy import PodProxy
+from tests.cluster.recording_proxy import Asked, proxies
 
-NODES = "/api/v1/nodes"
-EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
-MERGE = "application/merge-patch+json"
-#: Seconds of notice: long enough for a busy machine, and pods are gone 10 s before its end.
+#: Seconds of notice where a node's end is waited for: pods are gone 10 s before it.
 NOTICE = 30
-
-Object = dict[str, Any]
 
 
 @pytest.fixture
-def operators(installation: Installation, tmp_path: Path) -> Iterator[Operators]:
+def streams() -> Iterator[PodProxy]:
+    """What pods say of themselves; at first that a stream is open."""
+    with PodProxy(under_way(1)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def operators(installation: Installation, streams: PodProxy, tmp_path: Path) -> Iterator[Operators]:
     """Operators of a test."""
-    running = Operators(installation.operator, tmp_path)
+    running = Operators(installation.operator, tmp_path, always=("--pod-proxy", streams.url))
     yield running
     running.end()
 
 
-@contextmanager
-def tenants(cluster: Cluster, *names: str, **spec: object) -> Iterator[None]:
-    """Ready tenants; an operator runs already. Nodes are as before in the end."""
-    cluster.tier("moved", limits={"requestsPerMinute": 60})
-    try:
-        for name in names:
-            cluster.tenant(name, tier="moved", **spec)
-        for name in names:
-            cluster.wait_for(name, "Ready", "True")
-        replicas = int(str(dict(spec.get("autoscaling") or {}).get("minReplicas", 1)))  # type: ignore[call-overload]
-        eventually("all pods are ready", lambda: all(len(endpoints(cluster, name)) == replicas for name in names))
-        yield
-    finally:
-        for each in cluster.call("GET", NODES)["items"]:
-            clear(cluster, each["metadata"]["name"])
-        for name in names:
-            cluster.delete(f"{TENANTS}/{name}")
-        for name in names:
-            cluster.gone(name)
-
-
-def clear(cluster: Cluster, node: str) -> None:
-    """Nothing is known against the node any more."""
-    notes = {f"tenantry.dev/{key}": None for key in ("agent-notice", "interruption")}
-    cluster.patch(
-        f"{NODES}/{node}", {"metadata": {"annotations": notes}, "spec": {"taints": None, "unschedulable": None}}
-    )
-
-
-def pods(cluster: Cluster, name: str) -> list[Object]:
-    """The tenant's pods that are not on their way out."""
-    found: list[Object] = cluster.call("GET", f"/api/v1/namespaces/tenant-{name}/pods")["items"]
-    return [each for each in found if "deletionTimestamp" not in each["metadata"]]
-
-
-def node_of(cluster: Cluster, name: str) -> str:
-    """The node of a tenant's only pod."""
-    (pod,) = pods(cluster, name)
-    return str(pod["spec"]["nodeName"])
-
-
-def endpoints(cluster: Cluster, name: str) -> list[str]:
-    """Pods that the tenant's Service sends requests to."""
-    path = f"/apis/discovery.k8s.io/v1/namespaces/tenant-{name}/endpointslices"
-    slices = cluster.call("GET", f"{path}?labelSelector=kubernetes.io/service-name=api")["items"]
-    each = [entry for one in slices for entry in one.get("endpoints") or []]
-    return [entry["targetRef"]["name"] for entry in each if entry["conditions"].get("ready")]
-
-
-def notice(cluster: Cluster, node: str, seconds: float | None, kind: Kind = Kind.SPOT) -> None:
-    """What the node's agent writes when EC2 has told it."""
-    now = datetime.now(UTC)
-    deadline = None if seconds is None else now + timedelta(seconds=seconds)
-    text = Mark(kind=kind, source=Source.AGENT, since=now, deadline=deadline).encode()
-    cluster.patch(f"{NODES}/{node}", {"metadata": {"annotations": {"tenantry.dev/agent-notice": text}}})
-
-
-def has_moved(cluster: Cluster, name: str, *nodes: str) -> bool:
-    """Whether only pods of the Deployment are left, all Ready, none on these nodes."""
-    found = pods(cluster, name)
-    labels = [each["metadata"]["labels"] for each in found]
-    return (
-        bool(found)
-        and all(each["tenantry.dev/pool"] == "active" and each["tenantry.dev/serve"] == "yes" for each in labels)
-        and not {each["spec"].get("nodeName") for each in found} & set(nodes)
-        and len(endpoints(cluster, name)) == len(found)
-    )
-
-
-class Watched:
-    """Counts a tenant's endpoints as long as the block lasts: the fewest that there were."""
-
-    def __init__(self, cluster: Cluster, name: str) -> None:
-        self._cluster, self._name = cluster, name
-        self._stop = threading.Event()
-        self.fewest, self.looks = 99, 0
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.05):
-            self.fewest, self.looks = min(self.fewest, len(endpoints(self._cluster, self._name))), self.looks + 1
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(10)
-
-
-def test_one_replica_moves_without_a_gap_and_nothing_is_left_behind(cluster: Cluster, operators: Operators) -> None:
+def test_one_replica_moves_without_a_gap_and_leaves_before_its_node_though_a_stream_is_open(
+    cluster: Cluster, operators: Operators
+) -> None:
     operator = operators.start().says("synced")
     with tenants(cluster, "solo"):
-        node, (old,) = node_of(cluster, "solo"), pods(cluster, "solo")
+        old, node = only_pod(cluster, "solo")
         with Watched(cluster, "solo") as watched:
             began = time.monotonic()
             notice(cluster, node, NOTICE)
-            eventually("its place is taken", lambda: endpoints(cluster, "solo") not in ([], [old["metadata"]["name"]]))
-            leaving = cluster.call("GET", f"/api/v1/namespaces/tenant-solo/pods/{old['metadata']['name']}")["metadata"]
+            eventually("its place is taken", lambda: label(cluster, old, "serve") == "no")
+            leaving = cluster.call("GET", old)["metadata"]
             assert cluster.condition("solo", "Ready")["status"] == "True"  # type: ignore[index]
             eventually("it has moved", lambda: has_moved(cluster, "solo", node))
             took = time.monotonic() - began
@@ -151,79 +79,110 @@ def test_one_replica_moves_without_a_gap_and_nothing_is_left_behind(cluster: Clu
             datetime.fromisoformat(notes[f"tenantry.dev/{key}"]) for key in ("streams-end-at", "handover-deadline")
         )
         assert (deadline - end).total_seconds() == 15
-        taints = cluster.call("GET", f"{NODES}/{node}")["spec"]["taints"]
-        assert {"key": "tenantry.dev/leaving", "value": "Spot", "effect": "NoSchedule"} in taints
-        assert operator.metric("tenantry_handovers_total") == 1
+        assert {"key": "tenantry.dev/leaving", "value": "Spot", "effect": "NoSchedule"} in taints(cluster, node)
+        assert operator.metric('tenantry_handovers_total{ended="ended_early",reason="Spot"}') == 1
         clear(cluster, node)
         settled = operator.writes()
         time.sleep(2)
         assert operator.writes() == settled
 
 
-def test_three_replicas_on_two_nodes_at_once_stay_three(cluster: Cluster, operators: Operators) -> None:
+def test_three_replicas_on_two_nodes_at_once_stay_three(
+    cluster: Cluster, operators: Operators, streams: PodProxy
+) -> None:
     operators.start().says("synced")
     with tenants(cluster, "trio", autoscaling={"minReplicas": 3, "maxReplicas": 3}):
         first, second, *_ = sorted({each["spec"]["nodeName"] for each in pods(cluster, "trio")})
         with Watched(cluster, "trio") as watched:
-            notice(cluster, first, NOTICE)
-            notice(cluster, second, NOTICE)
+            notice(cluster, first, LONG)
+            notice(cluster, second, LONG)
+            streams.says = under_way(0)
             eventually("they have moved", lambda: has_moved(cluster, "trio", first, second))
         assert watched.fewest == 3
         assert len(pods(cluster, "trio")) == 3
 
 
+@pytest.mark.timeout(400)
+def test_the_operator_killed_after_each_write_ends_where_an_undisturbed_one_does(
+    cluster: Cluster, installation: Installation, operators: Operators, streams: PodProxy, tmp_path: Path
+) -> None:
+    """The writes: the Node fenced, the pod surged, released, deleted. The answer to each never arrives."""
+    names = [f"step-{number}" for number in range(1, 5)]
+    operators.start(lease="steps").says("synced")
+    streams.says = under_way(0)
+    where: dict[str, tuple[str, str]] = {}
+    with ExitStack() as held:
+        for name in names:
+            held.enter_context(tenants(cluster, name))
+            where[name] = only_pod(cluster, name)
+            # A node for each: what is written to it is one of the writes.
+            taken = {"key": "taken", "value": name, "effect": "NoSchedule"}
+            cluster.patch(f"{NODES}/{where[name][1]}", {"spec": {"taints": [taken]}})
+        operators.end()
+        watched = [held.enter_context(Watched(cluster, name)) for name in names]
+        ways = held.enter_context(proxies(installation.operator, tmp_path))
+        for number, name in enumerate(names, start=1):
+            old, node = where[name]
+
+            def counts(asked: Asked, pod: str = old, node: str = node) -> bool:
+                return asked.path in (pod, f"{NODES}/{node}")
+
+            way = ways.open(only=name)
+            operators.kubeconfig = way.kubeconfig
+            victim = operators.start(lease=f"victim-{name}").says("synced")
+            way.kill_after(number, victim.process.pid, of=counts)
+            notice(cluster, node, LONG)
+            assert victim.process.wait(timeout=90) == -9
+            fenced = "tenantry.dev/leaving" in [each["key"] for each in taints(cluster, node)]
+            stands = (fenced, label(cluster, old, "pool"), label(cluster, old, "serve"))
+            reached = [(True, "active", "yes"), (True, "draining", "yes"), (True, "draining", "no"), (True, None, None)]
+            assert stands == reached[number - 1], f"killed after {number} writes"
+        operators.kubeconfig = installation.operator
+        operators.start(lease="steps-heir").says("synced")
+        for name in names:
+            eventually(f"{name} has moved", lambda: has_moved(cluster, name, where[name][1]))  # noqa: B023
+            assert len(pods(cluster, name)) == 1
+        assert [each.fewest for each in watched] == [1] * len(names)
+
+
 def test_both_replicas_killed_in_the_middle_cut_nothing_and_the_next_one_goes_on(
-    cluster: Cluster, operators: Operators
+    cluster: Cluster, operators: Operators, streams: PodProxy
 ) -> None:
     operators.start().says("leading")
     operators.start().says("standing by")
     with tenants(cluster, "twice"):
-        node = node_of(cluster, "twice")
-        notice(cluster, node, NOTICE + 15)
-        eventually("it is under way", lambda: len(pods(cluster, "twice")) == 2)
+        old, node = only_pod(cluster, "twice")
+        notice(cluster, node, LONG)
+        eventually("it is under way", lambda: label(cluster, old, "pool") == "draining")
         for operator in operators.started:
             operator.kill()
-        for _ in range(20):
-            assert endpoints(cluster, "twice")
-            time.sleep(0.1)
-        operators.start().says("synced")
-        eventually("it has moved", lambda: has_moved(cluster, "twice", node), patience=NOTICE + 30)
+        with Watched(cluster, "twice") as watched:
+            eventually("its replacement is ready", lambda: len(endpoints(cluster, "twice")) == 2)
+            operators.start().says("synced")
+            streams.says = under_way(0)
+            eventually("it has moved", lambda: has_moved(cluster, "twice", node))
+        assert watched.fewest >= 1
 
 
-def test_the_same_notice_by_three_channels_five_times_is_one_hand_over(cluster: Cluster, operators: Operators) -> None:
+def test_the_same_notice_by_three_channels_five_times_is_one_hand_over(
+    cluster: Cluster, operators: Operators, streams: PodProxy
+) -> None:
     operator = operators.start().says("synced")
     with tenants(cluster, "told"):
-        node = node_of(cluster, "told")
+        _, node = only_pod(cluster, "told")
         taint = {"key": "aws-node-termination-handler/spot-itn", "value": "evt", "effect": "NoSchedule"}
         cluster.patch(f"{NODES}/{node}", {"spec": {"taints": [taint]}})
         for number in range(3):
             karpenter_says(cluster, "SpotInterrupted", node, number)
-        notice(cluster, node, NOTICE)
+        notice(cluster, node, LONG)
+        heard = 'tenantry_interruption_signals_total{kind="Spot",known="yes",source="event"'
+        eventually("all of them are heard", lambda: operator.metric(heard) == 3)
+        streams.says = under_way(0)
         eventually("it has moved", lambda: has_moved(cluster, "told", node))
         assert operator.metric("tenantry_handovers_total") == 1
-        assert operator.metric('tenantry_interruption_signals_total{kind="Spot",known="yes",source="event"') == 3
         assert len(pods(cluster, "told")) == 1
-        keys = [each["key"] for each in cluster.call("GET", f"{NODES}/{node}")["spec"]["taints"]]
+        keys = [each["key"] for each in taints(cluster, node)]
         assert sorted(keys) == ["aws-node-termination-handler/spot-itn", "tenantry.dev/leaving"]
-
-
-def karpenter_says(cluster: Cluster, reason: str, node: str, number: int = 0) -> None:
-    """One of Karpenter's Events."""
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    event = {
-        "apiVersion": "events.k8s.io/v1",
-        "kind": "Event",
-        "metadata": {"name": f"{node}.{time.time_ns()}.{number}", "namespace": "default"},
-        "reason": reason,
-        "regarding": {"kind": "Node", "name": node, "apiVersion": "v1"},
-        "reportingController": "karpenter",
-        "reportingInstance": "karpenter-1",
-        "eventTime": now,
-        "action": "Interrupt",
-        "type": "Warning",
-        "note": "Spot interruption warning was triggered",
-    }
-    cluster.call("POST", EVENTS, event)
 
 
 @pytest.mark.parametrize(

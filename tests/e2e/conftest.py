@@ -33,7 +33,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     with visible(request):
         print()
         run_steps(stand.steps(), checkout.log_dir)
-    yield World(stand.target, stand.cluster.node_ports[1:])  # the first is the gateway's
+    yield World(stand.target, stand.cluster.node_ports[1:], stand.cluster)  # the first is the gateway's
     if not request.config.getoption("--keep-cluster"):
         with visible(request):
             cluster.down(checkout, CLUSTER)

@@ -13,6 +13,7 @@ from typing import Any
 
 import openai
 from localcluster import release
+from localcluster.kindcluster import Cluster
 from localcluster.release import Target
 from openai.types.chat import ChatCompletionMessageParam
 
@@ -54,6 +55,8 @@ class World:
 
     target: Target
     free_ports: list[int] = field(default_factory=list)
+    #: The cluster's nodes, where they are containers of ours.
+    kind: Cluster | None = None
 
     def kubectl(self, *arguments: str, given: str | None = None, timeout: float = 180) -> str:
         """Run kubectl and return what it printed. Raises `CommandError` with what it said."""

@@ -19,7 +19,7 @@ from msgspec import Struct
 from tenantry_operator.interruption import names
 from tenantry_operator.interruption.nodes import NodeNote, leaving, notes
 from tenantry_operator.interruption.observed import Node, handover
-from tenantry_operator.interruption.signals import Kind, Mark, whole
+from tenantry_operator.interruption.signals import Kind, Mark, Source, whole
 from tenantry_operator.live import StandIn
 from tenantry_operator.pods import Pod, Pods
 
@@ -84,6 +84,8 @@ class World(Struct, frozen=True):
     in_flight: Mapping[str, int]
     #: Nodes that could not be written to. Their pods leave all the same, though a replacement may come back to them.
     unwritable: frozenset[str] = frozenset()
+    #: Pods, by uid, that somebody wants to evict, wherever they are.
+    evicted: frozenset[str] = frozenset()
 
 
 class Plan(Struct, frozen=True):
@@ -104,7 +106,11 @@ class Plan(Struct, frozen=True):
 def decide(world: World, now: datetime) -> Plan:
     """What is due now."""
     going = leaving(world.nodes, world.heard, now)
-    mine = [pod for pod in world.pods if not _has_ended(pod) and (pod.node in going or not in_pool(pod))]
+    mine = [
+        pod
+        for pod in world.pods
+        if not _has_ended(pod) and (pod.node in going or not in_pool(pod) or pod.uid in world.evicted)
+    ]
     tenants = {
         tenant: [pod for pod in world.pods.of(tenant) if not _has_ended(pod)] for tenant in {pod.tenant for pod in mine}
     }
@@ -114,7 +120,9 @@ def decide(world: World, now: datetime) -> Plan:
     noted = list(notes(world.nodes, world.heard, emptied, now))
     # The taint comes first: a replacement must not be put on the very node.
     unfenced = {note.node.name for note in noted} - world.unwritable
-    steps = _surges([pod for pod in mine if pod.node not in unfenced], going, tenants, world.in_flight)
+    emptied_by_hand = dict.fromkeys(world.evicted, Mark(kind=Kind.DRAIN, source=Source.NODE, since=whole(now)))
+    fenced = [pod for pod in mine if pod.node not in unfenced]
+    steps = _surges(fenced, going, emptied_by_hand, tenants, world.in_flight)
     stand_ins: dict[str, StandIn] = {}
     for tenant, pods in tenants.items():
         steps += _leave(pods, going, world.wanted(tenant), world.in_flight, now)
@@ -162,14 +170,20 @@ def _stand_in(waiting: list[Pod], now: datetime) -> StandIn:
 
 
 def _surges(
-    mine: list[Pod], going: Mapping[str, Mark], tenants: Mapping[str, list[Pod]], in_flight: Mapping[str, int]
+    mine: list[Pod],
+    going: Mapping[str, Mark],
+    evicted: Mapping[str, Mark],
+    tenants: Mapping[str, list[Pod]],
+    in_flight: Mapping[str, int],
 ) -> list[Step]:
     """Pods that begin to leave: tenants without a Ready pod elsewhere first, then those with most under way."""
     unsettled = {pod.node for pod in mine if _waits(pod)}
     due: list[tuple[bool, int, str, Step]] = []
     for pod in mine:
-        mark = going.get(pod.node)
-        if not in_pool(pod) or mark is None or _stays(pod, going):
+        mark = None if _stays(pod, going) else going.get(pod.node)
+        if mark is None or mark.kind is Kind.REBALANCE:
+            mark = evicted.get(pod.uid, mark)
+        if not in_pool(pod) or mark is None:
             continue
         if mark.kind is Kind.GONE:
             due.append((False, 0, pod.uid, Remove(pod, grace=0)))

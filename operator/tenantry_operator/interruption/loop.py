@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from tenantry_operator import metrics
 from tenantry_operator.api.meta import namespace_of
 from tenantry_operator.interruption import patches
+from tenantry_operator.interruption.evictions import Evictions
 from tenantry_operator.interruption.handover import (
     TICK,
     Amend,
@@ -66,10 +67,11 @@ class Handovers:
         pods: Pods,
         scraper: Scraper,
         changed: Callable[[str], None],
+        evictions: Evictions,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._client, self._live, self._pods, self._scraper = client, live, pods, scraper
-        self._changed, self._now = changed, now
+        self._changed, self._evictions, self._now = changed, evictions, now
         self._nodes: dict[str, Node] = {}
         self._heard: dict[str, Mark] = {}
         self._unknown: dict[str, Mark] = {}
@@ -83,6 +85,7 @@ class Handovers:
         for kind, ended in itertools.product(Kind, ENDINGS):
             metrics.HANDOVERS.labels(kind.value, ended)  # from 0 on, or an alert would not see the first of them
         pods.listeners.append(self._pod_changed)
+        evictions.wake = self._wake.set
 
     # What is heard. A sink of ``Reflector`` for nodes, a listener for pods, and signals from elsewhere.
 
@@ -176,8 +179,17 @@ class Handovers:
     async def _look(self) -> None:
         clock = asyncio.get_running_loop().time()
         fresh = {uid: count for uid, (at, count) in self._in_flight.items() if clock - at < FRESH}
-        world = World(self._nodes, self._pods, self._heard, self._wanted, fresh, frozenset(self._unwritable))
-        plan = decide(world, self._now())
+        now = self._now()
+        world = World(
+            self._nodes,
+            self._pods,
+            self._heard,
+            self._wanted,
+            fresh,
+            unwritable=frozenset(self._unwritable),
+            evicted=self._evictions.wanted(now),
+        )
+        plan = decide(world, now)
         self._tell(plan)
         self._plan = plan
         self._forget_what_is_noted()

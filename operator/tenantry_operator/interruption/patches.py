@@ -20,7 +20,8 @@ Body = Mapping[str, object]
 def surge(pod: Pod, mark: Mark, now: datetime, *, owner: str | None, release: bool) -> Body:
     """Out of the pool, in one write: what says how far the hand-over is, until when, and that it is under way at all.
 
-    ``owner``: the uid of the pod's Tenant, whose it is from now on, because its ReplicaSet lets go of it.
+    ``owner``: the uid of the pod's Tenant, whose it is from now on, because its ReplicaSet lets go of it. As a
+    controller: `kubectl drain` refuses to touch a pod that has none.
     """
     labels = {POOL_LABEL: names.DRAINING, **({SERVE_LABEL: names.NO} if release else {})}
     annotations: dict[str, str | None] = {
@@ -33,7 +34,7 @@ def surge(pod: Pod, mark: Mark, now: datetime, *, owner: str | None, release: bo
     metadata: dict[str, object] = {**_same(pod), "labels": labels, "annotations": annotations}
     if owner is not None:
         metadata["ownerReferences"] = [
-            {"apiVersion": API_VERSION, "kind": "Tenant", "name": pod.tenant, "uid": owner, "controller": False}
+            {"apiVersion": API_VERSION, "kind": "Tenant", "name": pod.tenant, "uid": owner, "controller": True}
         ]
     return {"metadata": metadata}
 

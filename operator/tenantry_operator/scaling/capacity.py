@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -40,10 +41,17 @@ class Settings:
 
 
 class Capacity:
-    """Run it while leading."""
+    """Run it while leading. ``routes``: puts further handlers into the leader's server."""
 
-    def __init__(self, client: Client, live: Live, pods: Pods, settings: Settings) -> None:
-        self._client, self._settings = client, settings
+    def __init__(
+        self,
+        client: Client,
+        live: Live,
+        pods: Pods,
+        settings: Settings,
+        routes: Callable[[web.Application], None] = lambda _: None,
+    ) -> None:
+        self._client, self._settings, self._further_routes = client, settings, routes
         self._noted: dict[str, Noted] = {}
         self._readings, self._covers, self._roster = Readings(), Covers(), Roster()
         self._pods = pods
@@ -112,6 +120,7 @@ class Capacity:
     def _routes(self, app: web.Application) -> None:
         MetricsApi(self._pods, self._readings).add_to(app)
         app.router.add_post(contract.PATH, self._sync)
+        self._further_routes(app)
 
     async def _sync(self, request: web.Request) -> web.Response:
         if caller(request) is not Caller.ACTIVATOR:

@@ -1,8 +1,9 @@
 """The leader's own HTTPS server, and how others find it and know it.
 
-Two ask here: the API server, for metrics, which it knows by the certificate authority that we put into the APIService;
-and the activator, which has that from a Secret. Both reach it by the Service ``tenantry-leader``, whose one endpoint is
-whoever leads: it writes its own address there, so that nobody asks a replica that only stands by.
+Two ask here: the API server, for metrics and before it evicts a pod, which it knows by the certificate authority that
+we put into the APIService and the webhook's configuration; and the activator, which has that from a Secret. Both reach
+it by the Service ``tenantry-leader``, whose one endpoint is whoever leads: it writes its own address there, so that
+nobody asks a replica that only stands by.
 """
 
 import asyncio
@@ -21,7 +22,13 @@ from msgspec import Struct
 
 from tenantry_operator.kube import errors
 from tenantry_operator.kube.client import Client, Nothing
-from tenantry_operator.kube.resources import API_SERVICES, CONFIG_MAPS, ENDPOINT_SLICES, SERVICE_ACCOUNTS
+from tenantry_operator.kube.resources import (
+    API_SERVICES,
+    CONFIG_MAPS,
+    ENDPOINT_SLICES,
+    SERVICE_ACCOUNTS,
+    VALIDATING_WEBHOOKS,
+)
 from tenantry_operator.plan import names
 from tenantry_operator.plan.observed import LiveMeta
 from tenantry_operator.scaling import certificate
@@ -31,6 +38,10 @@ from tenantry_operator.scaling.slices import endpoint_slice
 log = logging.getLogger(__name__)
 
 METRICS_API = "v1beta2.custom.metrics.k8s.io"
+EVICTION_WEBHOOK = "tenantry-evictions"
+#: Where the API server asks about evictions. It shows no certificate there; that it is the one is proven by the rest of
+#: the path, which is a secret that only it and whoever may read webhook configurations know.
+EVICTIONS_PATH, PROOF = "/evictions", "proof"
 #: Seconds between two looks at the front proxy's authority, which may be replaced.
 REREAD = 600.0
 #: Until the next attempt after a failure.
@@ -71,6 +82,24 @@ class _ApiService(Struct, frozen=True):
     spec: _Bundle = _Bundle()
 
 
+class _Service(Struct, frozen=True):
+    path: str = ""
+
+
+class _ClientConfig(Struct, frozen=True, rename="camel"):
+    ca_bundle: str = ""
+    service: _Service = _Service()
+
+
+class _Webhook(Struct, frozen=True, rename="camel"):
+    name: str
+    client_config: _ClientConfig = _ClientConfig()
+
+
+class _Webhooks(Struct, frozen=True):
+    webhooks: tuple[_Webhook, ...] = ()
+
+
 class _Account(Struct, frozen=True):
     metadata: LiveMeta
 
@@ -80,6 +109,10 @@ def caller(request: web.Request) -> Caller:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme == "Bearer" and hmac.compare_digest(token.encode(), request.app[_IDENTITY].token.encode()):
         return Caller.ACTIVATOR
+    shown_proof = request.match_info.get(PROOF)
+    if shown_proof is not None:
+        is_known = hmac.compare_digest(shown_proof.encode(), proof(request.app[_IDENTITY]).encode())
+        return Caller.API_SERVER if is_known else Caller.NOBODY
     # Whoever shows a certificate has it from the front proxy's authority: the handshake fails with any other.
     shown = None if request.transport is None else request.transport.get_extra_info("peercert")
     if not isinstance(shown, Mapping):
@@ -87,6 +120,11 @@ def caller(request: web.Request) -> Caller:
     subject = [value for part in shown.get("subject", ()) for key, value in part if key == "commonName"]
     allowed = request.app[_FRONT_PROXY].names
     return Caller.API_SERVER if subject and (not allowed or subject[0] in allowed) else Caller.NOBODY
+
+
+def proof(identity: Identity) -> str:
+    """The last part of the path that the API server asks about evictions at."""
+    return hmac.new(identity.token.encode(), EVICTIONS_PATH.encode(), "sha256").hexdigest()
 
 
 async def front_proxy(client: Client) -> FrontProxy:
@@ -187,3 +225,18 @@ class Serving:
         found = await self._client.find(API_SERVICES, METRICS_API, into=_ApiService)
         if found is not None and found.spec.ca_bundle != bundle:
             await self._client.merge_patch(API_SERVICES, METRICS_API, {"spec": {"caBundle": bundle}}, into=Nothing)
+        await self._answer_for_evictions(bundle, f"{EVICTIONS_PATH}/{proof(identity)}")
+
+    async def _answer_for_evictions(self, bundle: str, path: str) -> None:
+        """Put into the webhook's configuration, if there is one, what leads the API server here."""
+        found = await self._client.find(VALIDATING_WEBHOOKS, EVICTION_WEBHOOK, into=_Webhooks)
+        for number, each in enumerate(found.webhooks if found is not None else ()):
+            if (each.client_config.ca_bundle, each.client_config.service.path) == (bundle, path):
+                continue
+            at = f"/webhooks/{number}"
+            change = [
+                {"op": "test", "path": f"{at}/name", "value": each.name},
+                {"op": "add", "path": f"{at}/clientConfig/caBundle", "value": bundle},
+                {"op": "add", "path": f"{at}/clientConfig/service/path", "value": path},
+            ]
+            await self._client.json_patch(VALIDATING_WEBHOOKS, EVICTION_WEBHOOK, change, into=Nothing)

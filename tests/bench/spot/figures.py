@@ -15,6 +15,8 @@ class Found:
     interruptions: int = 0
     notice_s: float = 0.0
     replacement_s: list[float] = field(default_factory=list)
+    #: Without a notice: from each node's death to the last failure that a client has seen.
+    outage_s: list[float] = field(default_factory=list)
 
     def line(self) -> dict[str, float | int]:
         """The last line."""
@@ -32,17 +34,21 @@ class Found:
             "drain_requests": self.drained.requests,
             "drain_streams": self.drained.streams,
             "drain_ended_early": self.drained.ended_early,
+            **({"outage_max_s": round(max(self.outage_s), 2)} if self.outage_s else {}),
         }
 
     def table(self) -> str:
         """For people."""
         names = ("requests", "failed_requests", "streams", "cut_streams", "ended_early")
-        rows = [("", "handed over", "kubectl drain")]
+        rows = [("", "handed over", "nothing done" if self.outage_s else "kubectl drain")]
         rows += [(n.replace("_", " "), str(getattr(self.served, n)), str(getattr(self.drained, n))) for n in names]
-        text = [f"{self.interruptions} interruptions with {self.notice_s:.0f} s of notice each"]
+        how = f"with {self.notice_s:.0f} s of notice each" if self.notice_s else "without notice"
+        text = [f"{self.interruptions} interruptions {how}"]
         text += [f"  {label:<18}{ours:>12}{theirs:>15}" for label, ours, theirs in rows]
         waits = f"{percentile(self.replacement_s, 0.5):.1f} s p50, {percentile(self.replacement_s, 0.99):.1f} s p99"
         text.append(f"  replacement ready after {waits} ({len(self.replacement_s)} hand-overs)")
+        if self.outage_s:
+            text.append(f"  last failure {', '.join(f'{each:.1f}' for each in self.outage_s)} s after the node's death")
         text += [f"  ! handed over: {each}" for each in self.served.failures]
         text += [f"  ! drained: {each}" for each in self.drained.failures[:5]]
         return "\n".join(text)

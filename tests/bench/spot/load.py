@@ -47,9 +47,12 @@ class Outcomes:
     cut_streams: int = 0
     ended_early: int = 0
     failures: list[str] = field(default_factory=list)
+    #: When something failed last (monotonic clock).
+    failed_at: float = 0.0
 
     def fail(self, what: str, error: Exception, began: float) -> None:
         """Remember how it failed, for people."""
+        self.failed_at = time.monotonic()
         if len(self.failures) < TOLD:
             at, after = time.strftime("%H:%M:%S"), time.monotonic() - began
             self.failures.append(f"{at} {what} after {after:.2f} s: {type(error).__name__}: {error}")

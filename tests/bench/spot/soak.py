@@ -1,27 +1,36 @@
-"""Interruptions, one after the other, under load: a notice, and the node killed at its deadline without grace."""
+"""Interruptions, one after the other, under load: a notice, and the node killed at its deadline without grace.
+
+Or killed without any notice. And, as what everybody does to nodes, `kubectl drain`.
+"""
 
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tests.bench.spot.figures import Found
 from tests.bench.spot.load import Load, Shape
-from tests.bench.spot.stage import PLAIN, TENANTS, Stage
+from tests.bench.spot.stage import PATIENCE, PLAIN, TENANTS, Stage
 
 #: Seconds of load before the first interruption and after the last.
 LULL = 3.0
+#: Seconds for pods to be replaced of which nobody was told in time: Kubernetes notices a silent node after 40 to 50.
+UNNOTICED = 240.0
 #: The load that is asked for.
 WHOLE = Shape()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of it. ``down``: seconds until another node comes in the place of the killed one."""
+    """How much of it. ``notice``: seconds, 0 for none. ``down``: until another node comes in the killed one's place.
+
+    ``drains``: nodes that are emptied by `kubectl drain` in the end, tenants and all.
+    """
 
     interruptions: int = 100
+    drains: int = 0
     notice: float = 120.0
     down: float = 2.0
     load: Shape = WHOLE
@@ -36,54 +45,102 @@ def run(stage: Stage, plan: Plan, say: Callable[[str], None]) -> Found:
         served, drained = Load(endpoints["tenant"], plan.load), Load(endpoints[PLAIN], plan.drained_load, seed=2)
         found = Found(served.outcomes, drained.outcomes, notice_s=plan.notice)
         told = 0
+
+        def tell(what: str, waits: list[float]) -> None:
+            nonlocal told
+            ours, theirs = found.served, found.drained
+            for failure in ours.failures[told:]:
+                say(f"   ! {failure}")
+            told = len(ours.failures)
+            say(
+                f"{what}, replaced after {', '.join(f'{wait:.1f}' for wait in waits)} s;"
+                f" failed {ours.failed_requests}, cut {ours.cut_streams}, ended early {ours.ended_early};"
+                f" beside it: failed {theirs.failed_requests}, cut {theirs.cut_streams}"
+            )
+
         with served, drained:
             time.sleep(LULL)
             for number in range(1, plan.interruptions + 1):
                 node = stage.populated()
-                waits = interrupt(stage, node, plan)
+                waits = interrupt(stage, node, plan) if plan.notice else strike(stage, node, plan, found)
                 found.interruptions += 1
                 found.replacement_s += waits
-                ours, theirs = found.served, found.drained
-                for failure in ours.failures[told:]:
-                    say(f"   ! {failure}")
-                told = len(ours.failures)
-                say(
-                    f"{number}: {node} replaced after {', '.join(f'{wait:.1f}' for wait in waits)} s;"
-                    f" failed {ours.failed_requests}, cut {ours.cut_streams}, ended early {ours.ended_early};"
-                    f" drained: failed {theirs.failed_requests}, cut {theirs.cut_streams}"
-                )
+                tell(f"{number}: {node} interrupted", waits)
+            for _ in range(plan.drains):
+                node = stage.populated()
+                tell(f"{node} drained", drain(stage, node))
             time.sleep(LULL)
     return found
 
 
 def interrupt(stage: Stage, node: str, plan: Plan) -> list[float]:
     """One interruption; the seconds until each tenant on the node had all its replacements."""
-    affected = {
-        name: replicas
-        for name, replicas in TENANTS.items()
-        if any(pod["spec"].get("nodeName") == node for pod in stage.pods(f"tenant-{name}"))
-    }
+    affected = on_node(stage, node)
     end = stage.notice(node, plan.notice)
-    waits: list[float] = []
-
-    def settle(name: str, replicas: int) -> None:
-        with contextlib.suppress(AssertionError):  # not before the node's end: clients will tell
-            waits.append(stage.settled(f"tenant-{name}", replicas, away_from=node, patience=plan.notice))
-
-    watching = [threading.Thread(target=settle, args=each) for each in affected.items()]
-    for thread in watching:
-        thread.start()
-    draining = stage.drain_plain(node)
-    for thread in watching:
-        thread.join()
+    with contextlib.ExitStack() as held:
+        waits = held.enter_context(replaced(stage, affected, node, plan.notice))
+        draining = stage.drain_plain(node)
     time.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()))
     stage.kill(node)
     if draining.poll() is None:
         draining.terminate()
     draining.wait(30)
     time.sleep(plan.down)
+    come_back(stage, node)
+    return waits
+
+
+def strike(stage: Stage, node: str, plan: Plan, found: Found) -> list[float]:
+    """A node dies and nobody knew. The seconds until each tenant on it had all its replacements."""
+    affected, began = on_node(stage, node), time.monotonic()
+    stage.kill(node)
+    with replaced(stage, affected, node, UNNOTICED) as waits:
+        pass
+    time.sleep(max(plan.down, LULL))
+    found.outage_s.append(max(0.0, found.served.failed_at - began))
+    come_back(stage, node)
+    return waits
+
+
+def drain(stage: Stage, node: str) -> list[float]:
+    """`kubectl drain` of a node with tenants' pods on it. Fails unless it comes to its end."""
+    affected = on_node(stage, node)
+    with replaced(stage, affected, node, UNNOTICED) as waits:
+        draining = stage.drain_tenants(node)
+    assert draining.wait(PATIENCE) == 0, "kubectl drain did not come to its end"
+    come_back(stage, node)
+    return waits
+
+
+def on_node(stage: Stage, node: str) -> dict[str, int]:
+    """Tenants with pods there, and how many pods each has in all."""
+    return {
+        name: replicas
+        for name, replicas in TENANTS.items()
+        if any(pod["spec"].get("nodeName") == node for pod in stage.pods(f"tenant-{name}"))
+    }
+
+
+@contextlib.contextmanager
+def replaced(stage: Stage, affected: Mapping[str, int], node: str, patience: float) -> Iterator[list[float]]:
+    """What happens in the block makes pods leave; after it, the seconds until each tenant had its replacements."""
+    waits: list[float] = []
+
+    def settle(name: str, replicas: int) -> None:
+        with contextlib.suppress(AssertionError):  # not in time: clients will tell
+            waits.append(stage.settled(f"tenant-{name}", replicas, away_from=node, patience=patience))
+
+    watching = [threading.Thread(target=settle, args=each) for each in affected.items()]
+    for thread in watching:
+        thread.start()
+    yield waits
+    for thread in watching:
+        thread.join()
+
+
+def come_back(stage: Stage, node: str) -> None:
+    """A new node in its place, and everybody Ready."""
     stage.return_as_new(node)
     for name, replicas in TENANTS.items():
         for prefix in ("tenant", PLAIN):
             stage.settled(f"{prefix}-{name}", replicas)
-    return waits

@@ -170,6 +170,12 @@ class Stage:
         options = ["--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=100s", selector]
         return subprocess.Popen([*self.kubectl, "drain", node, *options], stdout=subprocess.DEVNULL)
 
+    def drain_tenants(self, node: str) -> "subprocess.Popen[bytes]":
+        """`kubectl drain` of all that tenants run there."""
+        selector = f"--pod-selector=app.kubernetes.io/name=tenantry-api,{PLAIN}!=yes"
+        options = ["--ignore-daemonsets", "--delete-emptydir-data", f"--timeout={PATIENCE:.0f}s", selector]
+        return subprocess.Popen([*self.kubectl, "drain", node, *options], stdout=subprocess.DEVNULL)
+
     def kill(self, node: str) -> None:
         """EC2 takes the instance away: no signal, no grace."""
         self.docker("kill", node)

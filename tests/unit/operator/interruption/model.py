@@ -35,6 +35,8 @@ class Model:
     #: What was done, for people: (verb, tenant).
     story: list[tuple[str, str]] = field(default_factory=list)
     removed: dict[str, int | None] = field(default_factory=dict)
+    #: Pods, by uid, that somebody wants to evict.
+    evicted: set[str] = field(default_factory=set)
     _count: int = 0
     _age: dict[str, int] = field(default_factory=dict)
 
@@ -54,7 +56,10 @@ class Model:
 
     def plan(self) -> Plan:
         """What is due."""
-        return decide(World(self.nodes, self.pods, self.heard, self.replicas.get, self.streams), self.now)
+        world = World(
+            self.nodes, self.pods, self.heard, self.replicas.get, self.streams, evicted=frozenset(self.evicted)
+        )
+        return decide(world, self.now)
 
     def operate(self, keep: int = 1000) -> Plan:
         """Do what is due, or only the first so many of it, as somebody does who is killed then."""
