@@ -3,11 +3,11 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from tenantry_operator.interruption.signals import Kind, Mark, Source
@@ -159,7 +159,9 @@ class InterruptionQueue:
     """
 
     #: What the operator needs for it beside the URL.
-    ENVIRONMENT = {"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}  # noqa: RUF012
+    ENVIRONMENT: Mapping[str, str] = MappingProxyType(
+        {"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    )
 
     def __init__(self) -> None:
         self.messages: dict[str, str] = {}

@@ -13,8 +13,8 @@ from tenantry_operator.interruption.signals import SPOT_NOTICE, Kind, Mark, Sour
 from tests.cluster.cluster import Cluster, eventually
 from tests.cluster.installation import Installation
 from tests.cluster.kubectl import ROOT
+from tests.cluster.leaving import NODES, has_moved, only_pod, tenants
 from tests.cluster.operator_process import Operators
-from tests.cluster.test_handover import NODES, has_moved, node_of, tenants
 from tests.component.infra.sqs import ACCESS, left, put_events, stand_in
 
 #: Seconds that are left of a notice when it arrives: long enough for a busy machine.
@@ -50,7 +50,7 @@ def test_an_event_on_the_bus_becomes_a_hand_over(cluster: Cluster, operators: Op
     with stand_in(ROOT / "infra/eks/cluster.yaml") as url:
         operator = operators.start("--interruption-queue-url", url, environment=ACCESS).says("synced")
         with tenants(cluster, "noticed"):
-            node = node_of(cluster, "noticed")
+            _, node = only_pod(cluster, "noticed")
             instance = cluster.call("GET", f"{NODES}/{node}")["spec"]["providerID"].rpartition("/")[2]
             noticed = datetime.now(UTC).replace(microsecond=0) - SPOT_NOTICE + timedelta(seconds=REST)
             gone = {"instance-id": instance, "instance-action": "terminate"}

@@ -117,13 +117,10 @@ def test_without_room_the_old_pod_serves_on_and_the_tenant_says_what_it_lacks(
         eventually("nobody lacks anything", lambda: operator.metric("tenantry_handover_stranded") == 0)
 
 
-def test_a_notice_for_an_instance_that_is_no_node_waits_for_its_node(
-    cluster: Cluster, operators: Operators, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for key, value in InterruptionQueue.ENVIRONMENT.items():
-        monkeypatch.setenv(key, value)
+def test_a_notice_for_an_instance_that_is_no_node_waits_for_its_node(cluster: Cluster, operators: Operators) -> None:
     with InterruptionQueue() as queue:
-        operator = operators.start("--interruption-queue-url", queue.url).says("synced")
+        operator = operators.start("--interruption-queue-url", queue.url, environment=queue.ENVIRONMENT)
+        operator.says("synced")
         queue.notice("i-0aaaaaaaaaaaaaaaa")
         queue.notice("i-0bbbbbbbbbbbbbbbb")
         karpenter_says(cluster, "SpotInterrupted", "node-of-nobody")
