@@ -11,6 +11,7 @@ from typing import Self
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 #: From a Spot interruption notice to the stop: "two minutes", on a best-effort basis
 #: (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html).
@@ -95,8 +96,11 @@ class Mark(Struct, frozen=True, kw_only=True, omit_defaults=True):
             mark = msgspec.json.decode(text, type=cls)
         except msgspec.DecodeError:
             return None
-        times = [mark.since] if mark.deadline is None else [mark.since, mark.deadline]
-        return mark if all(time.tzinfo is not None for time in times) else None
+        since, deadline = mark.since, mark.deadline
+        if since.tzinfo is None or (deadline is not None and deadline.tzinfo is None):
+            return None
+        # Whoever wrote it: a pod notes its deadline in whole seconds, and would never agree with one that is not.
+        return replace(mark, since=whole(since), deadline=whole(deadline) if deadline is not None else None)
 
     def acts(self, now: datetime) -> bool:
         """Whether it is time to do something about it."""

@@ -177,6 +177,11 @@ def test_an_annotation_that_is_no_mark_says_nothing(text: str) -> None:
     assert Mark.decode(text) is None
 
 
+def test_a_mark_is_read_in_whole_seconds_because_pods_note_whole_ones() -> None:
+    text = '{"kind":"Spot","source":"queue","since":"2026-03-01T12:00:00.5Z","deadline":"2026-03-01T13:02:00.25+01:00"}'
+    assert Mark.decode(text) == mark(Kind.SPOT, D)
+
+
 def test_a_mark_is_read_as_it_was_written() -> None:
     whole = Mark.of(Signal(kind=Kind.SPOT, source=Source.EVENT, since=NOW + timedelta(milliseconds=5), deadline=D))
     assert Mark.decode(whole.encode()) == whole
