@@ -35,8 +35,12 @@ affinity:
           matchExpressions: {{ list $eks | toJson }}
     {{- end }}
 {{- end }}
-{{- if ne $capacity "OnDemand" }}
+{{- /* A node that has died without a word: replaced after 30 s of Kubernetes' silence about it, not after its default of
+       300, also while no operator hands over. */}}
 tolerations:
+  - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 30}
+  - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 30}
+{{- if ne $capacity "OnDemand" }}
   - {key: karpenter.sh/capacity-type, operator: Exists, effect: NoSchedule}
   - {key: eks.amazonaws.com/capacityType, operator: Exists, effect: NoSchedule}
 {{- end }}

@@ -33,6 +33,17 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{ .Values.database.secret | default (ternary "dev-postgres" "" .Values.dev.datastores.enabled) }}
 {{- end }}
 
+{{- /* Tolerations of what others need to be there, before those of the values: a node that has died without a word keeps
+       them for 30 s, not for Kubernetes' default of 300. */ -}}
+{{- define "tenantry.tolerations" -}}
+tolerations:
+  - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 30}
+  - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 30}
+  {{- with . }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
 {{- define "tenantry.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: {{ . }}

@@ -89,6 +89,21 @@ def test_the_activator_is_given_what_it_understands_and_no_right_and_no_key(plat
     assert bound == []
 
 
+def test_before_an_eviction_the_api_server_asks_whoever_leads_and_goes_on_without_an_answer(
+    platform: RenderPlatform,
+) -> None:
+    (webhook,) = at(find(platform(), "ValidatingWebhookConfiguration"), "webhooks")
+    assert webhook["clientConfig"] == {
+        "service": {"name": "tenantry-leader", "namespace": "tenantry-system", "port": 8443}
+    }, "the operator's to fill in"
+    assert (webhook["failurePolicy"], webhook["timeoutSeconds"]) == ("Ignore", 3)
+    assert [each["resources"] for each in webhook["rules"]] == [["pods/eviction"]]
+    assert webhook["namespaceSelector"] == {"matchExpressions": [{"key": "tenantry.dev/tenant", "operator": "Exists"}]}
+    without = platform("operator.evictions.webhook=false")
+    assert not [each for each in without if each["kind"] == "ValidatingWebhookConfiguration"]
+    assert "admissionregistration.k8s.io" not in str(find(without, "ClusterRole", "tenantry-operator"))
+
+
 def test_the_metrics_api_is_served_by_whoever_leads_and_only_if_it_is_ours(platform: RenderPlatform) -> None:
     service = at(find(platform(), "APIService"), "spec.service")
     assert service == {"name": "tenantry-leader", "namespace": "tenantry-system", "port": 8443}

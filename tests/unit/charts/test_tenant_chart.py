@@ -258,7 +258,7 @@ async def test_spot_pods_run_on_spot_nodes_of_karpenter_or_managed_groups_only(t
     required = at(spec, REQUIRED)
     assert all(term["matchExpressions"][0]["values"] == ["arm64"] for term in required)
     assert [term["matchExpressions"][1]["values"] for term in required] == [["spot"], ["SPOT"]]
-    assert {toleration["key"] for toleration in spec["tolerations"]} == {
+    assert {toleration["key"] for toleration in spec["tolerations"]} - NODE_LOSS.keys() == {
         "karpenter.sh/capacity-type",
         "eks.amazonaws.com/capacityType",
     }
@@ -274,9 +274,17 @@ async def test_on_demand_pods_never_run_on_spot_and_tolerate_no_spot_taint(tenan
     spec = at(find(await tenant(placement={"capacity": "OnDemand"}), "Deployment"), POD)
     (term,) = at(spec, REQUIRED)
     assert {expression["operator"] for expression in term["matchExpressions"]} == {"NotIn"}
-    assert "tolerations" not in spec
+    assert {toleration["key"] for toleration in spec["tolerations"]} == NODE_LOSS.keys()
 
 
+async def test_a_node_that_dies_without_a_word_does_not_keep_its_pods_for_five_minutes(tenant: RenderTenant) -> None:
+    spec = at(find(await tenant(), "Deployment"), POD)
+    found = {each["key"]: (each["effect"], each.get("tolerationSeconds")) for each in spec["tolerations"]}
+    assert found.items() >= NODE_LOSS.items()
+
+
+#: How long pods are left on a node that is silent or not ready.
+NODE_LOSS = {f"node.kubernetes.io/{state}": ("NoExecute", 30) for state in ("not-ready", "unreachable")}
 POD = "spec.template.spec"
 REQUIRED = "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms"
 
