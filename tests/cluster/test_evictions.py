@@ -140,7 +140,7 @@ def test_an_operator_that_does_not_answer_keeps_nobody_from_evicting(cluster: Cl
     with tenants(cluster, "orphaned"):
         old, _ = only_pod(cluster, "orphaned")
         asks(cluster, old)
-        operator.kill()
+        assert operator.stop() == 0
         assert evict(cluster, old) is None
         assert label(cluster, old, "pool") is None
         operators.start().says("synced")

@@ -74,20 +74,22 @@ def every_node(cluster: Cluster) -> list[str]:
 def test_all_spot_nodes_at_once_leave_everybody_on_on_demand_ones(
     cluster: Cluster, operators: Operators, streams: PodProxy
 ) -> None:
-    operators.start().says("synced")
+    first = operators.start().says("synced")
     spot = every_node(cluster)
     streams.says = under_way(0)
     scaling = {"minReplicas": 2, "maxReplicas": 2}
     with (
-        tenants(cluster, "all-a", "all-b", autoscaling=scaling),
-        Watched(cluster, "all-a") as a,
-        Watched(cluster, "all-b") as b,
         another_node(cluster, "node-on-demand", "on-demand", "i-0123456789abcdef0"),
+        tenants(cluster, "all-a", "all-b", autoscaling=scaling),
     ):
+        # At once: the operator that leads next hears of all of them before it does anything.
+        assert first.stop() == 0
         for node in spot:
             notice(cluster, node, LONG)
-        for name in ("all-a", "all-b"):
-            eventually(f"{name} has moved", lambda: has_moved(cluster, name, *spot))  # noqa: B023
+        with Watched(cluster, "all-a") as a, Watched(cluster, "all-b") as b:
+            operators.start().says("synced")
+            for name in ("all-a", "all-b"):
+                eventually(f"{name} has moved", lambda: has_moved(cluster, name, *spot))  # noqa: B023
         assert (a.fewest, b.fewest) == (2, 2)
         assert {each["spec"]["nodeName"] for each in pods(cluster, "all-a")} == {"node-on-demand"}
 
