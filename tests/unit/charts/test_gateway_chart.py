@@ -1,7 +1,7 @@
 """charts/tenantry: the ways to tenants from outside, and the Gateway that they share."""
 
 import pytest
-from tenantry_operator.main import exposure, parser
+from tenantry_operator.options import exposure, parser
 from tenantry_operator.plan.exposure import Exposure, Gateway, Way
 from tenantry_service.proxy.protocol import KEEP_ALIVE_SECONDS
 

@@ -9,7 +9,7 @@ from localcluster import demo
 from tenantry_meter import main as showback
 from tenantry_operator.api.decode import decode_tenant, decode_tier
 from tenantry_operator.api.resolve import resolve
-from tenantry_operator.main import parser
+from tenantry_operator.options import parser
 from tenantry_service.activator.main import parser as activator_parser
 from tenantry_service.writer import main as ledger
 

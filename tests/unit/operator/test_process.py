@@ -6,7 +6,8 @@ import logging
 import pytest
 from aiohttp import ClientSession
 from tenantry_operator import logs
-from tenantry_operator.main import main, parser
+from tenantry_operator.main import main
+from tenantry_operator.options import parser
 from tenantry_operator.probes import LONGEST_SILENCE, LONGEST_WAIT, Vitals, serve
 from tenantry_service.logs import JsonFormatter
 
