@@ -62,7 +62,7 @@ class Findings(NamedTuple):
     doubled: list[str]
     wrong: list[str]
     unexplained: list[str]
-    #: Answers but 200 while PostgreSQL was away (Redis had been slow: that is no fault of PostgreSQL's, and not here).
+    #: Requests that failed while PostgreSQL was away, and for no other reason that is known.
     failed_meanwhile: list[str]
 
 

@@ -24,6 +24,7 @@ PROMPT, COMPLETION = 100, 20
 COST = PROMPT * 2500 + COMPLETION * 10_000
 START_SECONDS = 60.0
 REQUEST_SECONDS = 30.0
+_NO_FAULT_OF_POSTGRES = ("limits_unavailable", "rate_limit_exceeded")
 
 
 class Counting:
@@ -134,7 +135,8 @@ class Load:
         self.sent: set[str] = set()
         #: Marker -> the id that the client was told, for answers that came whole.
         self.answered: dict[str, str] = {}
-        #: Answers that were no 200 and not for want of Redis, while nobody may feel that PostgreSQL is away.
+        #: Answers that were no 200, and neither for want of Redis nor of slots, which the dead hold until their leases
+        #: end: while PostgreSQL is away, nobody may feel it.
         self.failed: list[str] = []
         self.watched = False
         self.stopping = False
@@ -156,7 +158,7 @@ class Load:
             if status == 200:
                 self.answered[marker] = said
                 continue
-            if self.watched and "limits_unavailable" not in said:
+            if self.watched and not any(code in said for code in _NO_FAULT_OF_POSTGRES):
                 self.failed.append(f"{marker}: {status} {said}")
             await asyncio.sleep(0.02)
 
