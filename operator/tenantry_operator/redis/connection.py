@@ -24,6 +24,11 @@ Command = tuple[str, ...]
 _Raw = Answer | hiredis.ReplyError
 
 
+_NO_CLUSTER = (
+    "is a node of Redis Cluster, which is not supported; name a primary that stands alone (docs/datastores.md)"
+)
+
+
 class StoreError(Exception):
     """Redis cannot be reached, or refuses. The message holds neither URL nor password."""
 
@@ -94,10 +99,14 @@ class Connection:
             hello.append(("AUTH", to.user, to.password) if to.user else ("AUTH", to.password))
         if to.database:
             hello.append(("SELECT", str(to.database)))
-        for each in await self._send(hello) if hello else ():
+        hello.append(("HELLO",))
+        for each in await self._send(hello):
             if isinstance(each, hiredis.ReplyError):
                 self._drop()
                 raise Refused(f"Redis refuses the operator: {each}")
+            if _in_cluster(each):
+                self._drop()
+                raise Refused(f"{to.host}:{to.port} {_NO_CLUSTER}")
 
     def _address(self) -> Address:
         try:
@@ -125,3 +134,8 @@ class Connection:
         if self._stream is not None:
             self._stream[1].close()
             self._stream = None
+
+
+def _in_cluster(hello: _Raw) -> bool:
+    """Whether the answer to HELLO is a cluster's node's (https://redis.io/docs/latest/commands/hello/)."""
+    return isinstance(hello, list) and ("mode", "cluster") in zip(hello[::2], hello[1::2], strict=False)

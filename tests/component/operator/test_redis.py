@@ -373,6 +373,17 @@ async def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next(world:
     assert await world.admin.ask(("ECHO", "mine")) == ["mine"]
 
 
+async def test_a_node_of_a_cluster_is_refused_by_that_reason(tmp_path: Path) -> None:
+    with Redis(settings=["cluster-enabled yes"]) as node:
+        file = tmp_path / "url"
+        file.write_text(node.url)
+        connection = Connection(file)
+        with pytest.raises(Refused, match="Redis Cluster, which is not supported") as refused:
+            await connection.ask(("PING",))
+        assert node.password not in str(refused.value)
+        await connection.close()
+
+
 async def test_an_outage_is_told_without_the_password(world: World) -> None:
     file = world.file.with_name("away")
     file.write_text("redis://:hidden@127.0.0.1:1/0")
