@@ -255,7 +255,7 @@ class Engine:
         """Count an ended request, whatever became of it. All in seconds; None for what did not happen."""
         telemetry = self.telemetry
         telemetry.in_flight -= 1
-        if not telemetry.in_flight:
+        if self.draining and not telemetry.in_flight:
             self._idle.set()
         asked = exchange.asked
         series = telemetry.series(asked.operation, asked.model_label)

@@ -1,6 +1,7 @@
 """What one connection of a client writes: answers in their frames, each in as few writes as can be, and how it ends."""
 
 import asyncio
+from collections.abc import Callable
 
 from tenantry_service import errors
 from tenantry_service.errors import ApiError
@@ -22,6 +23,8 @@ class Output(ClientSide):
         self.engine = engine
         self._loop = loop
         self._transport: asyncio.Transport
+        #: Its method, which need not be looked for with each answer.
+        self._write: Callable[[bytes], None]
         self._requests: Requests
         self._active: Incoming | None = None
         self._replied = False
@@ -50,7 +53,7 @@ class Output(ClientSide):
         if self._out:
             out, self._out = self._out, []
             if not self._closing:
-                self._transport.write(b"".join(out) if len(out) > 1 else out[0])
+                self._write(b"".join(out) if len(out) > 1 else out[0])
 
     def abort(self) -> None:
         """Cut the connection."""

@@ -74,6 +74,7 @@ class ClientConnection(Output):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
         self._transport = cast("asyncio.Transport", transport)
+        self._write = self._transport.write
         self._transport.set_write_buffer_limits(high=CLIENT_HIGH_WATER)
         self._server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn names its own classes only
         self.engine.connections.add(self)

@@ -6,6 +6,7 @@ the socket brought together.
 
 import asyncio
 import http
+from collections.abc import Callable
 from typing import cast
 
 import httptools
@@ -30,6 +31,8 @@ class Connection(Handle):
     def __init__(self, pool: Owner) -> None:
         self._pool = pool
         self._transport: asyncio.Transport
+        #: Its method, which need not be looked for with each request.
+        self._write: Callable[[bytes], None]
         self._parser = httptools.HttpResponseParser(self)
         self._listener: Listener | None = None
         self._paused = False
@@ -65,7 +68,7 @@ class Connection(Handle):
         if self._served and complete:
             self._request, self._sent_at = request, self._pool.now()
         self._served = True
-        self._transport.write(request)
+        self._write(request)
         listener.upstream_sent(self)
 
     def write(self, data: bytes, *, last: bool) -> None:
@@ -124,6 +127,7 @@ class Connection(Handle):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connected, TLS included."""
         self._transport = cast("asyncio.Transport", transport)
+        self._write = self._transport.write
 
     def data_received(self, data: bytes) -> None:
         """Parse, then tell everything that this read brought."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import secrets
-import sys
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,6 +88,10 @@ def _models(upstreams: Upstreams) -> dict[str, object]:
     }
 
 
+#: What `tenantry serve` does, on whatever Python.
+START_OURS = "import sys; from tenantry_service.serve import main; sys.exit(main(sys.argv[1:]))"
+
+
 def ours(directory: Path, upstreams: Upstreams, programs: Programs) -> Launch:
     """Tenantry with everything on that a tenant's pod has without Redis: key check, limits, budget, ledger."""
     policy = {
@@ -111,10 +116,10 @@ def ours(directory: Path, upstreams: Upstreams, programs: Programs) -> Launch:
     (directory / "policy.json").write_text(json.dumps(policy))
     with free_ports(1) as (port,):
         pass
-    tenantry = Path(sys.executable).with_name("tenantry")
     options: list[str | Path] = ["--host", "127.0.0.1", "--port", str(port), "--state-dir", directory / "state"]
-    env = {} if programs.service is None else {"PYTHONPATH": str(programs.service)}
-    return Launch([tenantry, "serve", "--policy", directory / "policy.json", *options], Target(port, port), env)
+    places = [*([] if programs.service is None else [programs.service]), sysconfig.get_path("purelib")]
+    argv: list[str | Path] = [programs.python, "-c", START_OURS, "--policy", directory / "policy.json", *options]
+    return Launch(argv, Target(port, port), {"PYTHONPATH": os.pathsep.join(map(str, places))})
 
 
 def envoy(directory: Path, upstreams: Upstreams, programs: Programs) -> Launch:
