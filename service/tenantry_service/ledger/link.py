@@ -123,9 +123,9 @@ class Link:
         database = parts.path.strip("/")
         if database not in ("", "0"):
             hello.append(("SELECT", database))
-        hello.append(("HELLO",))
-        packed = b"".join(map(pack, hello))
-        for answer in await self._exchange(packed, len(hello)):
+        # One after the other: a refused password must not look like a missing one.
+        for command in (*hello, ("HELLO",)):
+            (answer,) = await self._exchange(pack(command), 1)
             if isinstance(answer, hiredis.ReplyError):
                 raise RedisGone(f"Redis refuses the connection: {answer}")
             if in_cluster(answer):

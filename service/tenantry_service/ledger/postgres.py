@@ -143,15 +143,18 @@ async def ensure_partitions(connection: Connection, months: Collection[tuple[int
             )
 
 
-async def store(connection: Connection, events: Sequence[UsageEvent], dead: Iterable[DeadLetter] = ()) -> Stored:
-    """Commit a batch. The partitions of its months must exist.
+async def store(
+    connection: Connection, events: Sequence[UsageEvent], dead: Iterable[DeadLetter] = (), *, fresh: bool = True
+) -> Stored:
+    """Commit a batch. The partitions of its months must exist. ``fresh``: most likely nothing of it is there yet; where
+    something is, nothing but time is lost.
 
     Raises:
         asyncpg.DataError: an event does not fit into a row; nothing is written.
         asyncpg.PostgresError, OSError: it could not be written, or nobody knows; the same batch may be given again.
     """
     letters = list(dead)
-    if len({event.event_id for event in events}) == len(events):
+    if fresh and len({event.event_id for event in events}) == len(events):
         try:
             async with connection.transaction():
                 if events:
@@ -200,7 +203,7 @@ async def store_what_fits(
     """Commit all events but those that no row can hold, which are returned with the reason. For a batch that
     :func:`store` has refused: halves it until the culprits stand alone."""
     try:
-        return await store(connection, events), []
+        return await store(connection, events, fresh=False), []
     except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError, OverflowError) as error:
         if len(events) == 1:
             return Stored(0, 0, 0), [(events[0], f"{type(error).__name__}: {error}")]

@@ -108,6 +108,9 @@ class Mover:
         #: Hears which tenants got new rows.
         self.wrote: Callable[[set[str]], None] = lambda _: None
         self._months: set[tuple[int, int]] = set()
+        #: The last round held what was there already, and so may the next: after a fail-over, or with a tenant that
+        #: repeats itself.
+        self._repeats = False
 
     async def run(self) -> None:
         """Be the writer whenever nobody else is, for ever."""
@@ -188,7 +191,7 @@ class Mover:
         entries, events, dead = taken
         await self._make_partitions(connection, events)
         try:
-            stored = await postgres.store(connection, events, dead)
+            stored = await postgres.store(connection, events, dead, fresh=not self._repeats)
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError, OverflowError):
             stored, misfits = await postgres.store_what_fits(connection, events)
             reasons = {event.event_id: reason for event, reason in misfits}
@@ -198,6 +201,7 @@ class Mover:
                     if reason is not None:
                         dead.append(_letter(entry, reason))
             await postgres.store(connection, (), dead)
+        self._repeats = stored.repeated > 0
         self._count(stored, dead, time.monotonic() - began)
         if stored.new:
             self.wrote({event.tenant for event in events})
