@@ -5,6 +5,7 @@ a tenant's pod never pays for the operator's imports.
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -59,7 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     module, _, function = COMMANDS[name][0].partition(":")
     command: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), function)
-    return command(rest)
+    try:
+        status = command(rest)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has seen enough
+        return 0
+    return status
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from localcluster import tools
 
-from tests.cluster.cluster import Cluster, eventually
+from tests.cluster.cluster import TIERS, Cluster, eventually
 from tests.cluster.installation import SYSTEM, Installation
 from tests.cluster.kubectl import ROOT, rendered
 from tests.cluster.operator_process import Operators
@@ -45,6 +45,7 @@ def acme(cluster: Cluster, installation: Installation, tmp_path_factory: pytest.
             has_come = functools.partial(lambda wanted: len(revisions(cluster)) >= wanted, number)
             eventually("the revision is there", has_come)
         yield "acme"
+        cluster.patch(f"{TIERS}/standard", {"spec": {"rollout": {"rollbackTo": None}}})
         cluster.empty()
     finally:
         operators.end()

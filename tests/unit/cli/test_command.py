@@ -1,5 +1,6 @@
 """The `tenantry` command: which process it starts, and what it says when there is none."""
 
+import os
 import subprocess
 import sys
 
@@ -30,3 +31,12 @@ def test_a_process_loads_only_its_own_role(command: str, foreign: str) -> None:
         check=True,
     )
     assert loaded.stdout.strip() == "False"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    argv = [sys.executable, "-m", "tenantry", "cost", "--tenants", "50"]
+    with os.fdopen(writing, "wb") as gone:
+        done = subprocess.run(argv, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
