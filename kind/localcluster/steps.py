@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -132,22 +133,24 @@ class StepLog:
     ) -> tuple[int, str]:
         words = [str(word) for word in argv]
         self.say(f"$ {' '.join(words)}")
-        data = given.encode() if isinstance(given, str) else given
-        with subprocess.Popen(
-            words,
-            env={**os.environ, **(env or {})},
-            cwd=cwd,
-            stdin=subprocess.DEVNULL if data is None else subprocess.PIPE,
-            stdout=subprocess.PIPE if capture else self._file,
-            stderr=self._file,
-        ) as process:
+        with (
+            tempfile.TemporaryFile() as source,
+            subprocess.Popen(
+                words,
+                env={**os.environ, **(env or {})},
+                cwd=cwd,
+                # A file and no pipe: who waits in short turns, as below, would have to go on writing in each of them.
+                stdin=subprocess.DEVNULL if given is None else _written(source, given),
+                stdout=subprocess.PIPE if capture else self._file,
+                stderr=self._file,
+            ) as process,
+        ):
             deadline = None if timeout is None else time.monotonic() + timeout
             while True:
                 try:
-                    written, _ = process.communicate(data, timeout=0.2)
+                    written, _ = process.communicate(timeout=0.2)
                     break
                 except subprocess.TimeoutExpired:
-                    data = None  # it goes on being written; handing it over twice is an error
                     late = deadline is not None and time.monotonic() > deadline
                     if late or (interruptible and self._stopping.is_set()):
                         process.terminate()
@@ -171,6 +174,12 @@ class StepLog:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _written(source: IO[bytes], given: str | bytes) -> IO[bytes]:
+    source.write(given.encode() if isinstance(given, str) else given)
+    source.seek(0)
+    return source
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import logging
 
 from msgspec.structs import replace
 
+from tenantry_operator.api.decode import LiveTenant
 from tenantry_operator.api.meta import FINALIZER, namespace_of
 from tenantry_operator.apply import namespace as namespaces
 from tenantry_operator.apply.kinds import TENANTS
@@ -61,6 +62,6 @@ async def delete(
     path = f"/metadata/finalizers/{facts.meta.finalizers.index(FINALIZER)}"
     release = [{"op": "test", "path": path, "value": FINALIZER}, {"op": "remove", "path": path}]
     with contextlib.suppress(errors.NotFound):
-        reporter.taken(await client.json_patch(TENANTS, name, release, into=dict[str, object]))
+        reporter.taken(await client.json_patch(TENANTS, name, release, into=LiveTenant))
     log.info("released")
     return None

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from msgspec.structs import replace
 
-from tenantry_operator import metrics, modes, options, probes
+from tenantry_operator import metrics, modes, options, probes, tenants
 from tenantry_operator.children import ChildWatches
 from tenantry_operator.interruption.eviction_api import EvictionApi
 from tenantry_operator.interruption.evictions import Evictions
@@ -100,6 +100,7 @@ class Leader:
         self._intake = Intake(self._live, self._queue)
         self._children = ChildWatches(client, self._live, self._queue)
         self._pod_watch = followed(client, self._pods)
+        self._tenant_watch = tenants.followed(client, self._live, self._queue)
         self._resync = Resync(client, self._live, self._notify, platform_namespace=platform.namespace)
         self._rollouts = Rollouts(client, self._live, renderer, recorder, platform, self._moved)
         self._intake.relisted, self._intake.tier_changed = self._resync.soon, self._rollouts.soon
@@ -109,7 +110,7 @@ class Leader:
         """To the probes, the status page and the metrics."""
         vitals, board = self._process.vitals, self._process.board
         vitals.leading, vitals.oldest_wait = True, self._queue.oldest_wait
-        watches = (self._intake, self._children, self._pod_watch)
+        watches = (self._intake, self._children, self._pod_watch, self._tenant_watch)
         vitals.watch_age = lambda: max(each.age() for each in watches)
         board.live, board.told, board.in_flight = self._live, recorder.told, self._capacity.in_flight
         metrics.REGISTRY.register(TenantMetrics(self._live))
@@ -151,6 +152,8 @@ class Leader:
             group.create_task(self._pod_watch.run())
             # Before anybody is judged: what is not read yet would look like drift.
             await asyncio.gather(self._children.synced(), self._resync.everything())
+            group.create_task(self._tenant_watch.run())
+            await self._tenant_watch.synced.wait()
             await self._rollouts.everything()
             self._process.vitals.synced = True
             log.info("synced", extra={"tenants": len(self._live.tenants)})

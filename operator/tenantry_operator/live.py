@@ -12,7 +12,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from tenantry_operator.api.conditions import Reason
-from tenantry_operator.api.decode import FieldError, decode_meta, decode_status, decode_tenant, decode_tier
+from tenantry_operator.api.decode import FieldError, LiveTenant, decode_meta, decode_tier
 from tenantry_operator.api.meta import ObjectMeta
 from tenantry_operator.api.tenant import Tenant, TenantStatus
 from tenantry_operator.api.tier import TenantTier
@@ -102,6 +102,19 @@ class Live:
         del self.tenants[name]
         self._stir(known)
         return True
+
+    def replace_tenants(self, listed: Iterable[TenantRecord], as_of: int) -> Iterator[tuple[str, bool]]:
+        """Take in a complete list, read at version ``as_of``; yields those for whom it was news, with whether they are
+        gone."""
+        present = set()
+        for fresh in listed:
+            present.add(fresh.meta.name)
+            if self.put_tenant(fresh):
+                yield fresh.meta.name, False
+        for name in self.tenants.keys() - present:
+            meta = self.tenants[name].meta
+            if version(meta.resource_version) <= as_of and self.drop_tenant(name, meta.uid):
+                yield name, True
 
     def _stir(self, *records: TenantRecord | None) -> None:
         self.stirred.update(
@@ -236,11 +249,11 @@ class Live:
                 yield ghost.tenant
 
 
-def read_tenant(raw: Mapping[str, object]) -> TenantRecord:
-    """A Tenant's JSON; never fails for its spec, because a Tenant that is wrong can still be deleted."""
-    meta, status = decode_meta(raw), decode_status(raw)
+def read_tenant(live: LiveTenant) -> TenantRecord:
+    """What is kept of a Tenant; never fails for its spec, because a Tenant that is wrong can still be deleted."""
+    meta, status = live.metadata, live.read_status()
     try:
-        return TenantRecord(meta, status, decode_tenant(raw))
+        return TenantRecord(meta, status, Tenant(metadata=meta, spec=live.read_spec(), status=status))
     except FieldError as error:
         return TenantRecord(meta, status, error)
 

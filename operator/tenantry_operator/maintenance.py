@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from tenantry_operator.api.crd import crds
-from tenantry_operator.api.decode import decode_meta
+from tenantry_operator.api.decode import LiveTenant, decode_meta
 from tenantry_operator.api.meta import FINALIZER, ObjectMeta
 from tenantry_operator.apply.kinds import TENANTS
 from tenantry_operator.kube import errors
@@ -44,8 +44,8 @@ async def release_all(client: Client, namespace: str, lease_name: str, identity:
         log.info("lease taken over; waiting until its former holder has stopped")
         await asyncio.sleep(Timing().duration)
     released = 0
-    for raw in await client.list(TENANTS, into=dict[str, object]):
-        meta = decode_meta(raw)
+    for tenant in await client.list(TENANTS, into=LiveTenant):
+        meta = tenant.metadata
         if FINALIZER in meta.finalizers:
             await _release(client, meta)
             released += 1
@@ -68,7 +68,7 @@ async def _release(client: Client, meta: ObjectMeta) -> None:
         except errors.NotFound:
             return
         except (errors.Invalid, errors.Conflict):  # the list has changed since we read it
-            meta = decode_meta(await client.get(TENANTS, meta.name, into=dict[str, object]))
+            meta = (await client.get(TENANTS, meta.name, into=LiveTenant)).metadata
             if FINALIZER not in meta.finalizers:
                 return
         else:

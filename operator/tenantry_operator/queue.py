@@ -4,8 +4,9 @@
 
 - A key is worked on by one worker at a time. Added while it waits, it waits once; added while it is worked on, it
   comes back once when that is done. However many events, no more than one run behind the current one.
-- Lanes: deletions and users' changes go before the progress of pods, and that before periodic looks. A key that has
-  waited for ``FAIRNESS`` seconds gets every fourth turn whatever its lane, so that no lane starves.
+- Lanes: deletions and users' changes go before the progress of pods, and that before periodic looks. Of a lane whose
+  first key has waited for ``FAIRNESS`` seconds comes every second turn, so that none starves: while a thousand new
+  tenants wait for their objects, those whose pods have come up turn Ready.
 - A failed key comes back after a pause that doubles, with jitter. Events of other objects do not cut the pause short
   (often they are the echo of our own failing attempts); a user's change does.
 - A key that was worked on too often in a short time (somebody fights us over an object) has its circuit opened: it
@@ -30,13 +31,15 @@ log = logging.getLogger(__name__)
 
 #: Seconds; 0.25, 0.5, 1 … 300: quick for hiccups, and a broken tenant costs 12 attempts an hour.
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 300.0
-FAIRNESS = 30.0
-#: One turn in so many goes to the oldest key, if that has aged: thousands of aged ones must not hold up a user.
-AGED_SHARE = 4
+FAIRNESS = 10.0
+#: One turn in so many goes to an aged key of a less urgent lane: thousands of those must not hold up a user.
+AGED_SHARE = 2
 
 #: The circuit: a bucket of runs for each key. A normal create takes some 10 runs in its first seconds.
 BUCKET, REFILL_SECONDS = 60.0, 2.0
 OPEN_PAUSE = 30.0
+#: Buckets that are kept without a look at which of them are full.
+SWEEP = 500
 
 
 class Lane(IntEnum):
@@ -82,6 +85,7 @@ class Schedule:
     _open: set[str] = field(default_factory=set)
     _sequence: int = 0
     _takes: int = 0
+    _sweep_at: int = 0
 
     def add(self, key: str, lane: Lane, now: float) -> None:
         """Something about the key is new."""
@@ -132,9 +136,9 @@ class Schedule:
         if not heads:
             return None
         self._takes += 1
-        oldest = min(heads, key=lambda lane: heads[lane])
-        aged = now - heads[oldest] > FAIRNESS and self._takes % AGED_SHARE == 0
-        return oldest if aged else min(heads)
+        first = min(heads)
+        aged = [lane for lane, since in heads.items() if lane > first and now - since > FAIRNESS]
+        return min(aged, key=lambda lane: heads[lane]) if aged and self._takes % AGED_SHARE == 0 else first
 
     def done(self, key: str, now: float, *, again_in: float | None, failed: bool) -> None:
         """The key was worked on."""
@@ -161,10 +165,19 @@ class Schedule:
     def _spend(self, key: str, now: float) -> float:
         bucket = self._buckets.get(key)
         if bucket is None:
+            if len(self._buckets) >= self._sweep_at:
+                self._sweep(now)
             bucket = self._buckets[key] = _Bucket(at=now)
         bucket.runs = min(BUCKET, bucket.runs + (now - bucket.at) / REFILL_SECONDS) - 1
         bucket.at = now
         return bucket.runs
+
+    def _sweep(self, now: float) -> None:
+        """Drop buckets that are full again: what has none has a full one."""
+        full = [key for key, each in self._buckets.items() if each.runs + (now - each.at) / REFILL_SECONDS >= BUCKET]
+        for key in full:
+            del self._buckets[key]
+        self._sweep_at = max(SWEEP, 2 * len(self._buckets))
 
     def forget(self, key: str) -> None:
         """The object is gone; so are its failures."""

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from tenantry_operator import metrics
 from tenantry_operator.api.conditions import ConditionType, Reason
+from tenantry_operator.api.decode import LiveTenant
 from tenantry_operator.api.meta import API_VERSION
 from tenantry_operator.api.resolve import ResolvedSpec
 from tenantry_operator.api.tenant import TenantStatus
@@ -26,8 +27,9 @@ from tenantry_operator.plan.facts import Assessment, Facts, State
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which "on its way" is kept back. Pods take 1-3 s to turn Ready: then that is the one status written.
-HOLD = 3.0
+#: Seconds for which "on its way" is kept back. Pods take 1-3 s to turn Ready, and some ten in a cluster that starts a
+#: thousand of them: then that is the one status written. Until then the default says that the Tenant is pending.
+HOLD = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class Reporter:
             "status": _said(msgspec.to_builtins(status)),
         }
         try:
-            raw = await self._client.apply(TENANTS, facts.meta.name, body, subresource="status", into=dict[str, object])
+            raw = await self._client.apply(TENANTS, facts.meta.name, body, subresource="status", into=LiveTenant)
         except errors.NotFound:
             return record  # deleted meanwhile; nobody is left to tell
         fresh = self.taken(raw)
@@ -125,7 +127,7 @@ class Reporter:
         subject = Subject(TENANTS, facts.meta.name, facts.meta.uid)
         await self._recorder.record(subject, reason=reason, note=note, action="Reconcile", warning=warning)
 
-    def taken(self, raw: dict[str, object]) -> TenantRecord:
+    def taken(self, raw: LiveTenant) -> TenantRecord:
         """A Tenant as the API server has just answered it; its watch event is then old news."""
         record = read_tenant(raw)
         self._live.put_tenant(record)

@@ -1,4 +1,4 @@
-"""Complete lists of what people write, read into ``Live``: at the start, and now and then against what watches miss.
+"""Complete lists of tiers and credentials, read into ``Live``: at the start, and now and then against what Kopf misses.
 
 A watch that was cut off and starts from a new list does not tell what went away in between; a list does. So a missed
 event costs at most a period, whatever the reason. All of it is reads, and what has not changed wakes nobody.
@@ -12,11 +12,11 @@ from collections.abc import Callable
 import msgspec
 
 from tenantry_operator.apply.credentials import content_digest
-from tenantry_operator.apply.kinds import TENANTS, TIERS
+from tenantry_operator.apply.kinds import TIERS
 from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.errors import KubeError
 from tenantry_operator.kube.resources import SECRETS
-from tenantry_operator.live import Credential, Live, read_tenant
+from tenantry_operator.live import Credential, Live
 from tenantry_operator.plan import names
 from tenantry_operator.plan.observed import LiveMeta, version
 from tenantry_operator.queue import Lane
@@ -61,9 +61,8 @@ class Resync:
         self._wanted.set()
 
     async def everything(self) -> None:
-        """Read all of them, Tenants last: none must be judged by a tier that is not read yet."""
+        """Read all of them. Raises KubeError."""
         await asyncio.gather(self._tiers(), self._credentials())
-        await self._tenants()
 
     async def forever(self) -> None:
         """Once the watches have begun, when one begins anew, and each period. Runs until cancelled."""
@@ -125,20 +124,6 @@ class Resync:
         for name in set(self._live.credentials) - present:
             if self._live.drop_credential(name, as_of):
                 self._changed(self._live.tenants_using(name))
-
-    async def _tenants(self) -> None:
-        present, as_of = set(), 0
-        async for page in self._client.pages(TENANTS, into=dict[str, object]):
-            as_of = version(page.metadata.resource_version)
-            for raw in page.items:
-                record = read_tenant(raw)
-                present.add(record.meta.name)
-                if self._live.put_tenant(record):
-                    self._notify(record.meta.name, Lane.RESYNC, 0.0)
-        for name in set(self._live.tenants) - present:
-            meta = self._live.tenants[name].meta
-            if version(meta.resource_version) <= as_of:
-                self._live.drop_tenant(name, meta.uid)
 
     def _changed(self, tenants: list[str]) -> None:
         for name in tenants:

@@ -7,6 +7,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from tenantry_operator.api.conditions import Reason
+from tenantry_operator.api.decode import LiveTenant
 from tenantry_operator.api.meta import namespace_of
 from tenantry_operator.api.resolve import ResolvedSpec
 from tenantry_operator.apply import applyset, credentials, keys, pods, secrets
@@ -53,9 +54,7 @@ class Steps:
 
     async def prepare(self, facts: Facts) -> Facts:
         """Our finalizer and the set's bookkeeping, before anything is made that they are to find again."""
-        raw = await self._client.json_patch(
-            TENANTS, facts.meta.name, applyset.preparation(facts.meta), into=dict[str, object]
-        )
+        raw = await self._client.json_patch(TENANTS, facts.meta.name, applyset.preparation(facts.meta), into=LiveTenant)
         # The patch tested the resourceVersion, so the answer is what we had read, plus the patch.
         return replace(facts, meta=self._reporter.taken(raw).meta)
 

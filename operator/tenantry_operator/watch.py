@@ -1,9 +1,9 @@
-"""What people write: Tenants, tiers, credentials. The only file that knows Kopf, and it knows nothing of a tenant.
+"""What platform teams write: tiers and credentials. The only file that knows Kopf, and it knows nothing of a tenant.
 
 Kopf keeps the streams alive (reconnects, bookmarks, expired versions); its handlers here put what they are given into
 ``Live`` and, if that was news, the tenant's name into the queue. They never fail, wait or write, so its ordering,
 retries and finalizers do not matter to us. Two operators in one process, because Secrets and our Lease are watched in
-the platform's namespace only, and everything else across the cluster.
+the platform's namespace only, and tiers across the cluster. Tenants are many: see ``tenants``.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ import msgspec
 from tenantry_operator import metrics
 from tenantry_operator.api.decode import decode_meta
 from tenantry_operator.api.tier import TenantTier
-from tenantry_operator.apply.kinds import TENANTS, TIERS
+from tenantry_operator.apply.kinds import TIERS
 from tenantry_operator.kube.config import Access
 from tenantry_operator.kube.resources import LEASES, SECRETS, Resource
-from tenantry_operator.live import Live, read_tenant
+from tenantry_operator.live import Live
 from tenantry_operator.plan import names
 from tenantry_operator.plan.observed import version
 from tenantry_operator.queue import Lane, WorkQueue
@@ -51,26 +51,6 @@ class Intake:
     def age(self) -> float:
         """Seconds since the last event. Our own Lease is watched too and renewed every 2 s: silence means deafness."""
         return self.clock() - self._last
-
-    def tenant(self, gone: bool, raw: Raw) -> bool:
-        """A Tenant was added, changed or removed."""
-        record = read_tenant(raw)
-        name = record.meta.name
-        known = self.live.tenants.get(name)
-        if gone:
-            news = self.live.drop_tenant(name, record.meta.uid)
-            self.queue.forget(name)
-        else:
-            news = self.live.put_tenant(record)
-        if news:
-            # Only a new spec is a user's change; whoever writes labels or our status must not get past the breaker.
-            same_spec = known is not None and (known.meta.uid, known.meta.generation) == (
-                record.meta.uid,
-                record.meta.generation,
-            )
-            lane = Lane.PROGRESS if same_spec else Lane.CHANGE
-            self.queue.add(name, Lane.DELETION if record.meta.deletion_timestamp else lane)
-        return news
 
     def tier(self, gone: bool, raw: Raw) -> bool:
         """A TenantTier: news for its roll-out; for every Tenant that names it if it came, went or became unreadable."""
@@ -161,7 +141,6 @@ async def watch(
     """
     cluster, cluster_settings = kopf.OperatorRegistry(), settings()
     _login(cluster, access)
-    _subscribe(cluster, TENANTS, intake, intake.tenant)
     _subscribe(cluster, TIERS, intake, intake.tier)
 
     platform, platform_settings = kopf.OperatorRegistry(), settings()

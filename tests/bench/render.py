@@ -16,6 +16,9 @@ from tenantry_operator.api.resolve import resolve
 from tenantry_operator.plan import desired
 from tenantry_operator.plan.keys import IssuedKey
 from tenantry_operator.render.helm import HelmRenderer
+from tenantry_operator.render.helper import Helper
+
+from tests.cluster.operator_process import renderer as renderer_program
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "tenant"
 PLATFORM = desired.Platform(namespace="tenantry-system", image_repository="tenantry", image_tag="dev")
@@ -44,7 +47,7 @@ def values(number: int) -> dict[str, object]:
 async def measure(tenants: int) -> dict[str, float]:
     """Render each tenant once, then once more from the cache."""
     everything = [(f"bench-{number}", f"tenant-bench-{number}", values(number)) for number in range(tenants)]
-    renderer = HelmRenderer(CHART, cache_entries=tenants)
+    renderer = HelmRenderer(CHART, helper=Helper([renderer_program(), str(CHART)]), cache_entries=tenants)
     await renderer.start()
     before, cpu = time.perf_counter(), time.process_time()
     first = await asyncio.gather(*(renderer.render(*each) for each in everything))

@@ -1,13 +1,19 @@
-"""A tier's change goes through twenty tenants in three waves, against a real API server; KWOK plays the nodes."""
+"""Changes of a tier, of the image and of the chart go through twenty tenants in three waves, against a real API server.
 
+KWOK plays the nodes.
+"""
+
+import shutil
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster.cluster import TENANTS, TIERS, Cluster, eventually
+from tests.cluster.cluster import TENANTS, TIERS, Cluster, RefusedError, eventually
 from tests.cluster.installation import Installation
+from tests.cluster.kubectl import ROOT
 from tests.cluster.operator_process import Operators
 
 TIER = "waved"
@@ -26,6 +32,36 @@ class Fleet:
     def __init__(self, cluster: Cluster, operators: Operators) -> None:
         self.cluster, self.operators = cluster, operators
         self.operator = operators.start().says("synced")
+
+    def upgrade(self, *flags: str) -> None:
+        """Another version of the platform: the operator ends and comes back with these flags."""
+        self.operator.stop()
+        self.operator = self.operators.start(*flags).says("synced")
+
+    def deployments(self) -> dict[str, dict[str, Any]]:
+        """The spec of each tenant's Deployment."""
+        listed = self.cluster.call("GET", "/apis/apps/v1/deployments?labelSelector=tenantry.dev/tenant")["items"]
+        by_space = {each["metadata"]["namespace"]: dict(each["spec"]) for each in listed}
+        return {name: by_space[f"tenant-{name}"] for name in NAMES}
+
+    def with_image(self, tag: str) -> list[str]:
+        """Tenants whose pods are to run this image."""
+        found = self.deployments().items()
+        return [name for name, spec in found if spec["template"]["spec"]["containers"][0]["image"] == f"tenantry:{tag}"]
+
+    def with_chart(self, history_limit: int) -> list[str]:
+        """Tenants whose Deployment is from the version of the chart with this mark."""
+        return [name for name, spec in self.deployments().items() if spec["revisionHistoryLimit"] == history_limit]
+
+    def histories(self) -> dict[str, list[dict[str, Any]]]:
+        """``status.history`` of each tenant."""
+        listed = {each["metadata"]["name"]: each for each in self.cluster.call("GET", TENANTS)["items"]}
+        return {name: listed[name]["status"]["history"] for name in NAMES}
+
+    def all_ready(self) -> None:
+        """Wait until all are."""
+        for name in NAMES:
+            self.cluster.wait_for(name, "Ready", "True")
 
     def tier(self, rollout: dict[str, object] = ROLLOUT, **spec: object) -> None:
         """Change the tier."""
@@ -187,3 +223,132 @@ def test_the_revisions_of_a_tier_without_tenants_go_with_it(fleet: Fleet) -> Non
     eventually("its revision is stored", lambda: revisions() == 1)
     fleet.cluster.delete(f"{TIERS}/brief")
     eventually("it is gone", lambda: revisions() == 0)
+
+
+POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+BINDINGS = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings"
+
+
+@pytest.fixture
+def image_policy(cluster: Cluster) -> Iterator[None]:
+    """A cluster that refuses pods of one image, as registries and image policies do."""
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+    spec = {
+        "matchConstraints": {"resourceRules": [rule]},
+        "validations": [{"expression": "!object.spec.containers.exists(c, c.image == 'tenantry:broken')"}],
+    }
+    api = {"apiVersion": "admissionregistration.k8s.io/v1"}
+    policy = {**api, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "images"}, "spec": spec}
+    bound = {"policyName": "images", "validationActions": ["Deny"]}
+    binding = {**api, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "images"}, "spec": bound}
+    cluster.apply(f"{POLICIES}/images", policy)
+    cluster.apply(f"{BINDINGS}/images", binding)
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "broken-"}}
+    pod["spec"] = {"containers": [{"name": "api", "image": "tenantry:broken"}]}
+
+    def refuses() -> bool:
+        try:
+            cluster.call("POST", "/api/v1/namespaces/default/pods?dryRun=All", pod)
+        except RefusedError as refused:
+            return refused.status == 422
+        return False
+
+    try:
+        eventually("the image is refused", refuses)
+        yield
+    finally:
+        cluster.delete(f"{BINDINGS}/images")
+        cluster.delete(f"{POLICIES}/images")
+
+
+@pytest.mark.timeout(240)
+def test_a_new_image_comes_in_waves_and_can_be_paused(fleet: Fleet) -> None:
+    before = fleet.status()["currentRevision"]
+    held = {"rollout": {**ROLLOUT, "paused": True}}
+    fleet.cluster.patch(f"{TIERS}/{TIER}", {"spec": held})
+    eventually("the operator knows", lambda: fleet.status().get("updateRevision") == before)
+    fleet.upgrade("--tenant-image", "tenantry:second")
+    fleet.wait("RolloutPaused")
+    assert fleet.with_image("second") == []
+    fleet.cluster.patch(f"{TIERS}/{TIER}", {"spec": {"rollout": {"paused": None}}})
+    eventually("the first wave", lambda: len(fleet.with_image("second")) == 2)
+    status = fleet.wait("BetweenWaves")
+    assert (status["updated"], status["wave"], status["currentRevision"]) == (2, 1, before)
+    eventually("the second wave", lambda: len(fleet.with_image("second")) > 2)
+    assert len(fleet.with_image("second")) <= 10
+    after = fleet.wait("UpToDate")["updateRevision"]
+    assert after != before
+    assert fleet.with_image("second") == NAMES
+    fleet.all_ready()
+    for name, (latest, former, *_) in fleet.histories().items():
+        assert (latest["tierRevision"], former["tierRevision"]) == (after, before), name
+        assert latest["outcome"] == "Ready"
+
+
+@pytest.mark.timeout(240)
+def test_an_image_that_does_not_come_up_halts_and_the_former_revision_is_gone_back_to(
+    fleet: Fleet, image_policy: None
+) -> None:
+    good = fleet.status()["currentRevision"]
+    fleet.upgrade("--tenant-image", "tenantry:broken")
+    status = fleet.wait("RolloutHalted")
+    victims = fleet.with_image("broken")
+    assert (len(victims), status["updated"]) == (2, 2)
+    eventually("both are named", lambda: all(name in fleet.stalled()["message"] for name in victims))
+    assert set(fleet.with_image("second")) == set(NAMES) - set(victims)
+    for name in victims:
+        assert fleet.cluster.condition(name, "Ready")["status"] == "False"  # type: ignore[index]
+
+    fleet.cluster.patch(f"{TIERS}/{TIER}", {"spec": {"rollout": {"rollbackTo": good}}})
+    fleet.wait("UpToDate")
+    eventually("everybody has the former image", lambda: fleet.with_image("second") == NAMES)
+    fleet.all_ready()
+    for name in victims:
+        back, broken, *_ = fleet.histories()[name]
+        assert (back["tierRevision"], back["outcome"]) == (good, "Ready")
+        assert broken["outcome"] == "Failed"
+    fleet.upgrade("--tenant-image", "tenantry:second")
+    fleet.cluster.patch(f"{TIERS}/{TIER}", {"spec": {"rollout": {"rollbackTo": None}}})
+    assert fleet.wait("UpToDate")["updateRevision"] == good
+
+
+def chart(directory: Path, version: str, *, history_limit: int, scheduler: str = "") -> str:
+    """Another version of the tenant chart, told by a mark in its Deployment; with pods that nobody schedules."""
+    made = shutil.copytree(ROOT / "charts" / "tenant", directory / version)
+    about, deployment = made / "Chart.yaml", made / "templates" / "deployment.yaml"
+    about.write_text(about.read_text().replace("version: 0.1.0", f"version: {version}"))
+    text = deployment.read_text().replace("revisionHistoryLimit: 2", f"revisionHistoryLimit: {history_limit}")
+    if scheduler:
+        account = "      serviceAccountName: api\n"
+        text = text.replace(account, f"{account}      schedulerName: {scheduler}\n")
+    deployment.write_text(text)
+    return str(made)
+
+
+@pytest.mark.timeout(300)
+def test_a_new_chart_comes_in_waves_a_broken_one_halts_and_the_former_version_is_gone_back_to(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    image = ("--tenant-image", "tenantry:second")
+    good = chart(tmp_path, "0.2.0", history_limit=3)
+    fleet.upgrade(*image, "--chart", good)
+    eventually("the first wave", lambda: len(fleet.with_chart(3)) == 2)
+    assert fleet.wait("BetweenWaves")["updated"] == 2
+    revision = fleet.wait("UpToDate")["updateRevision"]
+    assert fleet.with_chart(3) == NAMES
+    fleet.all_ready()
+    assert {history[0]["chart"] for history in fleet.histories().values()} == {"tenant-0.2.0"}
+
+    broken = chart(tmp_path, "0.3.0", history_limit=4, scheduler="nobody")
+    fleet.upgrade(*image, "--chart", broken)
+    fleet.wait("RolloutHalted")
+    victims = fleet.with_chart(4)
+    assert len(victims) == 2
+    assert set(fleet.with_chart(3)) == set(NAMES) - set(victims)
+    assert {fleet.histories()[name][0]["chart"] for name in victims} == {"tenant-0.3.0"}
+
+    # A chart comes with its operator: the way back is the former version, and nobody waits for a wave.
+    fleet.upgrade(*image, "--chart", good)
+    assert fleet.wait("UpToDate")["updateRevision"] == revision
+    eventually("everybody has the former chart", lambda: fleet.with_chart(3) == NAMES)
+    fleet.all_ready()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
+from msgspec import Raw, Struct
 
 from tenantry_operator.api.meta import ObjectMeta
 from tenantry_operator.api.rollout import TierStatus
@@ -24,6 +25,32 @@ class FieldError(ValueError):
         super().__init__(f"{field}: {problem}" if field else problem)
         self.field = field
         self.problem = problem
+
+
+class LiveTenant(Struct, frozen=True):
+    """A Tenant as the API server tells of it. Spec and status are read one by one: either may be unreadable."""
+
+    metadata: ObjectMeta
+    spec: Raw = Raw(b"{}")
+    status: Raw = Raw(b"{}")
+
+    def read_spec(self) -> TenantSpec:
+        """The spec. Raises :class:`FieldError` for one that an older schema allowed."""
+        try:
+            return _decode_spec(self.spec)
+        except msgspec.ValidationError as error:
+            raise _field_error(str(error), "spec") from error
+
+    def read_status(self) -> TenantStatus:
+        """The status, or an empty one (see ``decode_status``)."""
+        try:
+            return _decode_status(self.status)
+        except msgspec.ValidationError:
+            return TenantStatus()
+
+
+_decode_spec = msgspec.json.Decoder(TenantSpec).decode
+_decode_status = msgspec.json.Decoder(TenantStatus).decode
 
 
 def decode_meta(raw: Mapping[str, object]) -> ObjectMeta:

@@ -9,7 +9,6 @@ from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from msgspec import Struct
-from msgspec.structs import fields
 
 from tenantry_operator.api.allowance import Budget, BudgetWindow, Key, KeyLimits, Limits, OnExceeded, WhenUnavailable
 from tenantry_operator.api.decode import FieldError
@@ -136,12 +135,13 @@ def overlay(upper: S, lower: S) -> S:
     The result has the type of ``lower``, whose fields ``upper`` must have too.
     """
     merged: dict[str, object] = {}
-    for field in fields(lower):
-        above, below = getattr(upper, field.name), getattr(lower, field.name)
+    # Not ``msgspec.structs.fields``, which looks up every annotation anew: 1.5 ms for each look at each Tenant.
+    for name in lower.__struct_fields__:
+        above, below = getattr(upper, name), getattr(lower, name)
         if isinstance(above, Struct) and isinstance(below, Struct):
-            merged[field.name] = overlay(above, below)
+            merged[name] = overlay(above, below)
         else:
-            merged[field.name] = below if above is None else above
+            merged[name] = below if above is None else above
     return type(lower)(**merged)
 
 

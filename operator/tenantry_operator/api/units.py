@@ -4,6 +4,7 @@ Pure parsing and printing; each raises ``ValueError`` with a message that says w
 """
 
 import re
+from functools import lru_cache
 
 NANO_PER_USD = 1_000_000_000
 
@@ -76,6 +77,7 @@ def parse_duration(duration: str) -> int:
     return hours * 3600 + minutes * 60 + seconds
 
 
+@lru_cache(maxsize=1024)  # the same few for every tenant
 def parse_quantity(quantity: str | int) -> int:
     """A Kubernetes quantity to thousandths of its base unit, rounded up: ``"250m"`` is 250, ``1`` is 1_000."""
     if isinstance(quantity, int) and quantity >= 0:
@@ -89,6 +91,7 @@ def parse_quantity(quantity: str | int) -> int:
     return -(-thousandths * _SUFFIX_MILLI[suffix] // 1_000)
 
 
+@lru_cache(maxsize=1024)
 def canonical_quantity(quantity: str | int) -> str:
     """The same quantity as the API server spells it, so that what is stored equals what was applied: 1000m is 1.
 

@@ -79,7 +79,15 @@ class Events:
     ) -> None:
         self._hear, self._now = hear, now
         self.reflector = Reflector(
-            client, EVENTS, self, labels="", into=LiveEvent, keep=signal, namespace=NAMESPACE, fields=FIELDS
+            client,
+            EVENTS,
+            self,
+            labels="",
+            into=LiveEvent,
+            keep=signal,
+            namespace=NAMESPACE,
+            fields=FIELDS,
+            bookmarks=False,
         )
         metrics.WATCH_AGE_SECONDS.labels(EVENTS.kind).set_function(self.reflector.age)
 

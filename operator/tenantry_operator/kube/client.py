@@ -244,21 +244,26 @@ class Client:
         into: type[V],
         silence: float,
         metadata_only: bool = False,
+        seconds: tuple[int, int] = WATCH_SECONDS,
+        opened: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[WatchEvent[V]]:
-        """What happens to a kind from version ``since`` on, until the server ends the stream (some minutes).
+        """What happens to a kind from version ``since`` on, until the server ends the stream, after that many seconds.
 
-        Bookmarks, which the server sends once a minute when nothing happens, carry the version only. Raises Gone when
-        ``since`` is too old, and Unreachable when nothing at all is heard for ``silence`` seconds.
+        ``opened`` is called when the server has granted the stream. Bookmarks, which the server sends once a minute
+        when nothing happens, carry the version only. Raises Gone when ``since`` is too old, and Unreachable when
+        nothing at all is heard for ``silence`` seconds.
         https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
         """
         query = {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": since}
-        query["timeoutSeconds"] = str(random.randint(*WATCH_SECONDS))  # noqa: S311 - so that not all end at once
+        query["timeoutSeconds"] = str(random.randint(*seconds))  # noqa: S311 - so that not all end at once
         if labels:
             query["labelSelector"] = labels
         if fields:
             query["fieldSelector"] = fields
         path, accept = resource.path(namespace=namespace), METADATA if metadata_only else "application/json"
-        lines = self._transport.lines(path, kind=resource.kind, query=query, silence=silence, accept=accept)
+        lines = self._transport.lines(
+            path, kind=resource.kind, query=query, silence=silence, accept=accept, opened=opened
+        )
         async for line in lines:
             envelope = decode(line, Envelope, path)
             if envelope.type == "ERROR":

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from tenantry_operator.kube import errors
-from tenantry_operator.kube.client import Client
+from tenantry_operator.kube.client import WATCH_SECONDS, Client
 from tenantry_operator.kube.resources import Resource
 from tenantry_operator.kube.wire import Versioned
 
@@ -25,6 +25,8 @@ K = TypeVar("K")
 
 #: Seconds of silence after which a stream counts as dead. The server sends a bookmark every minute.
 SILENCE = 75.0
+#: Seconds until the server is to end a stream of a kind without bookmarks: it is made anew before it counts as dead.
+UNMARKED_SECONDS = (40, 60)
 #: Seconds until the next attempt after a failure; they double, with jitter.
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 30.0
 #: Seconds between looks for a kind that the cluster does not know.
@@ -43,7 +45,8 @@ class Sink(Protocol[K]):
 
 class Reflector(Generic[T, K]):
     """Follows one kind, across the cluster or in one namespace. ``keep`` gives what is kept of an object, at once: long
-    lists stay small."""
+    lists stay small. ``bookmarks``: False for Events, which the API server does not hold in its watch cache, so that a
+    stream is silent as long as nothing happens."""
 
     def __init__(
         self,
@@ -58,12 +61,13 @@ class Reflector(Generic[T, K]):
         missing: Callable[[], None] | None = None,
         namespace: str | None = None,
         fields: str = "",
+        bookmarks: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._resource, self._sink = client, resource, sink
         self._labels, self._into, self._keep = labels, into, keep
         self._metadata_only, self._missing = metadata_only, missing
-        self._namespace, self._fields = namespace, fields
+        self._namespace, self._fields, self._bookmarks = namespace, fields, bookmarks
         self._clock, self._heard = clock, clock()
         self._version = ""
         self._failures = 0
@@ -71,7 +75,7 @@ class Reflector(Generic[T, K]):
         self.synced = asyncio.Event()
 
     def age(self) -> float:
-        """Seconds since anything was heard, bookmarks included."""
+        """Seconds since anything was heard, bookmarks included; where there are none, since a stream was granted."""
         return self._clock() - self._heard
 
     async def run(self) -> None:
@@ -125,9 +129,14 @@ class Reflector(Generic[T, K]):
             into=self._into,
             silence=SILENCE,
             metadata_only=self._metadata_only,
+            seconds=WATCH_SECONDS if self._bookmarks else UNMARKED_SECONDS,
+            opened=(lambda: None) if self._bookmarks else self._alive,
         )
         async for event in events:
-            self._heard, self._failures = self._clock(), 0
+            self._alive()
             self._version = event.version
             if event.object is not None:
                 self._sink.changed(self._keep(event.object), event.gone)
+
+    def _alive(self) -> None:
+        self._heard, self._failures = self._clock(), 0

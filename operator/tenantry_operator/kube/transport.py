@@ -7,6 +7,7 @@ level-triggered and its queue knows when to come back.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import lru_cache
 from typing import Protocol
 from urllib.parse import urlencode
 
@@ -129,9 +130,17 @@ class Transport(Connected):
             self._observe(verb, kind, code, clock() - began)
 
     async def lines(
-        self, path: str, *, kind: str, query: Mapping[str, str], silence: float, accept: str = "application/json"
+        self,
+        path: str,
+        *,
+        kind: str,
+        query: Mapping[str, str],
+        silence: float,
+        accept: str = "application/json",
+        opened: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[bytes]:
-        """The lines of a stream until its end. Raises KubeError, also when nothing comes for ``silence`` seconds."""
+        """The lines of a stream until its end; ``opened`` is called when the server has granted it. Raises KubeError,
+        also when nothing comes for ``silence`` seconds."""
         headers = _headers(await self.access.tokens.token(), accept)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=silence)
         code = 0
@@ -145,6 +154,7 @@ class Transport(Connected):
                     if isinstance(error, errors.Unauthorized):
                         self.access.tokens.invalidate()
                     raise error
+                opened()
                 rest = b""
                 async for chunk in response.content.iter_any():
                     *whole, rest = (rest + chunk).split(b"\n")
@@ -160,7 +170,12 @@ class Transport(Connected):
     def _url(self, path: str, query: Mapping[str, str] | None) -> URL:
         # Names and selectors of ours need no more than this; yarl's own quoting costs more than all the rest of it.
         text = f"{self.access.server}{path}"
-        return URL(f"{text}?{urlencode(query)}" if query else text, encoded=True)
+        return URL(f"{text}?{_encoded(tuple(query.items()))}" if query else text, encoded=True)
+
+
+@lru_cache(maxsize=256)  # nearly all writes have the same
+def _encoded(query: tuple[tuple[str, str], ...]) -> str:
+    return urlencode(query)
 
 
 def _headers(token: str | None, accept: str, content_type: str | None = None) -> dict[str, str]:

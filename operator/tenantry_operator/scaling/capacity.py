@@ -25,6 +25,9 @@ from tenantry_operator.scaling.roster import Roster
 from tenantry_operator.scaling.serving import Caller, Serving, caller
 from tenantry_operator.scaling.sleepers import Sleepers
 
+#: Seconds for which people are shown what a pod said: an HPA has it asked every 15 s.
+SHOWN = 20.0
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -69,11 +72,10 @@ class Capacity:
         return self._watch.age()
 
     def in_flight(self, tenant: str) -> int | None:
-        """Requests that the tenant's pods are serving, as they said a moment ago; None if none of them is asked."""
-        now = time.monotonic()
-        found = [self._readings.fresh(pod.uid, now) for pod in self._pods.of(tenant)]
-        said = [reading.load.requests for reading in found if reading is not None]
-        return sum(said) if said else None
+        """Requests that the tenant's pods are serving, as they said last; None if none of them is asked."""
+        moment = time.monotonic() - SHOWN
+        said = [load for pod in self._pods.of(tenant) for load in self._readings.since([pod.uid], moment) or ()]
+        return sum(load.requests for load in said) if said else None
 
     def tell(self, facts: Facts, assessment: Assessment) -> None:
         """A tenant was looked at."""
@@ -118,7 +120,7 @@ class Capacity:
             group.create_task(self._sleepers.forever())
 
     def _routes(self, app: web.Application) -> None:
-        MetricsApi(self._pods, self._readings).add_to(app)
+        MetricsApi(self._pods, self._readings, self._loads.freshen).add_to(app)
         app.router.add_post(contract.PATH, self._sync)
         self._further_routes(app)
 

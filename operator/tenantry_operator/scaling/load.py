@@ -1,6 +1,8 @@
 """Asks the pods of those tenants whose load matters now, and marks the pod that is to go first.
 
-A tenant with one pod that never sleeps is never asked; nor is one that sleeps.
+What an HPA reads is asked for when it reads it (``freshen``), every 15 s: asked all the time, the pods of a thousand
+tenants that have nothing to do would cost the operator half a core. A tenant with one pod that never sleeps is not
+asked beyond that; nor is one that sleeps.
 """
 
 import asyncio
@@ -22,25 +24,27 @@ from tenantry_operator.scaling.readings import Reading, Readings
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two questions to a pod: where an HPA reads the answers; where a tenant is about to sleep; and, as a
-#: share of ``idleAfter`` within bounds, where it may sleep one day.
-FOR_HPA, FOR_SLEEP = 2.0, 1.0
+#: Seconds between two questions to a pod: where an HPA may take one away, so that the idlest is to be known; where a
+#: tenant is about to sleep; and, as a share of ``idleAfter`` within bounds, where it may sleep one day.
+FOR_MARKS, FOR_SLEEP = 2.0, 1.0
 IDLE_SHARE, SELDOM = 6.0, 10.0
+#: Seconds for which what a pod said is good enough for who reads it now.
+RECENT = 1.0
 #: Seconds between two looks at who is due.
 TICK = 0.5
 #: Seconds between two changes of a tenant's marks.
 MARKS = 15.0
 
 
-def period(tenant: Noted, *, covered: bool) -> float | None:
+def period(tenant: Noted, *, covered: bool, pods: int) -> float | None:
     """Seconds between two questions to a tenant's pods; None: there is no need to ask."""
     if tenant.hands_off:
         return None
     if tenant.may_sleep and covered:
         return FOR_SLEEP
-    if tenant.scales:
-        return FOR_HPA
-    return min(SELDOM, max(FOR_HPA, tenant.idle_after / IDLE_SHARE)) if tenant.may_sleep else None
+    if tenant.scales and pods > tenant.least:
+        return FOR_MARKS
+    return min(SELDOM, max(FOR_MARKS, tenant.idle_after / IDLE_SHARE)) if tenant.may_sleep else None
 
 
 class Loads:
@@ -65,14 +69,22 @@ class Loads:
 
     def ask(self, tenant: str, *, soon: bool = False) -> None:
         """There is a new reason to ask this tenant's pods (``soon``: at once), or none any more."""
-        known = self._noted.get(tenant)
-        if known is None or period(known, covered=self._covered(tenant)) is None or not self._pods.of(tenant):
+        if self._period(tenant) is None or not self._pods.of(tenant):
             self._due.pop(tenant, None)
             self._marked.pop(tenant, None)
         elif soon:
             self._due[tenant] = self._clock()
         else:
             self._due.setdefault(tenant, self._clock())
+
+    def _period(self, tenant: str) -> float | None:
+        known = self._noted.get(tenant)
+        if known is None:
+            return None
+        return period(known, covered=self._covered(tenant), pods=len(self._active(tenant)))
+
+    def _active(self, tenant: str) -> list[Pod]:
+        return [each for each in self._pods.of(tenant) if each.pool == names.ACTIVE and not each.terminating]
 
     def _seen(self, pod: Pod, gone: bool) -> None:
         if gone:
@@ -85,7 +97,7 @@ class Loads:
             now = self._clock()
             due = [tenant for tenant, at in self._due.items() if at <= now]
             for tenant in due:
-                pause = period(self._noted[tenant], covered=self._covered(tenant)) if tenant in self._noted else None
+                pause = self._period(tenant)
                 if pause is None:
                     self._due.pop(tenant, None)
                 else:
@@ -93,6 +105,12 @@ class Loads:
             await asyncio.gather(*(self._read(pod) for tenant in due for pod in self._pods.of(tenant) if _talks(pod)))
             await asyncio.gather(*(self._mark(tenant) for tenant in due))
             await asyncio.sleep(TICK)
+
+    async def freshen(self, tenant: str) -> None:
+        """Ask those of the tenant's pods that have not said anything for a moment."""
+        moment = self._clock() - RECENT
+        stale = [pod for pod in self._pods.of(tenant) if self._readings.since([pod.uid], moment) is None]
+        await asyncio.gather(*(self._read(pod) for pod in stale if _talks(pod)))
 
     async def _read(self, pod: Pod) -> None:
         load = await self._scraper.read(pod.ip)
@@ -106,7 +124,7 @@ class Loads:
     async def _mark(self, tenant: str) -> None:
         """Only while an HPA may take a pod away, and not often."""
         known, now = self._noted.get(tenant), self._clock()
-        pods = [each for each in self._pods.of(tenant) if each.pool == names.ACTIVE and not each.terminating]
+        pods = self._active(tenant)
         if known is None or not known.scales or len(pods) <= known.least:
             return
         if now - self._marked.get(tenant, float("-inf")) < MARKS:

@@ -9,7 +9,7 @@ https://kubernetes.io/docs/tasks/extend-kubernetes/configure-aggregation-layer/
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
@@ -78,10 +78,19 @@ def refusal(code: int, reason: str, message: str) -> web.Response:
 
 
 class MetricsApi:
-    """The handlers. What is told is what the pods said within the last ``readings.FRESH`` seconds."""
+    """The handlers. What is told is what the pods said within the last ``readings.FRESH`` seconds.
 
-    def __init__(self, pods: Pods, readings: Readings, clock: Callable[[], float] = time.monotonic) -> None:
-        self._pods, self._readings, self._clock = pods, readings, clock
+    ``freshen``: asks a tenant's pods for what they have not said a moment ago.
+    """
+
+    def __init__(
+        self,
+        pods: Pods,
+        readings: Readings,
+        freshen: Callable[[str], Awaitable[None]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pods, self._readings, self._freshen, self._clock = pods, readings, freshen, clock
 
     def add_to(self, app: web.Application) -> None:
         """Put the routes into an application."""
@@ -106,8 +115,10 @@ class MetricsApi:
             selects = parse(request.query.get("labelSelector", ""))
         except ValueError as error:
             return refusal(400, "BadRequest", str(error))
+        tenant = _tenant(namespace)
+        await self._freshen(tenant)
         now = self._clock()
-        pods = [pod for pod in self._pods.of(_tenant(namespace)) if name in ("*", pod.name) and selects(_labels(pod))]
+        pods = [pod for pod in self._pods.of(tenant) if name in ("*", pod.name) and selects(_labels(pod))]
         found = [(pod, reading) for pod in pods if (reading := self._readings.fresh(pod.uid, now)) is not None]
         if name != "*" and not found:
             return refusal(404, "NotFound", f"{IN_FLIGHT} of pod {name} in {namespace} is not known")

@@ -173,6 +173,7 @@ async def _delete(api: Api, tenants: int) -> float:
     """Seconds until all Tenants and their namespaces are gone."""
     seen, spaces = fleet.Sightings(), fleet.Sightings()
     watching = [asyncio.create_task(seen.watch_tenants(api)), asyncio.create_task(spaces.watch_namespaces(api))]
+    await asyncio.gather(seen.listening.wait(), spaces.listening.wait())
     began = time.monotonic()
     await fleet.delete(api, [f"bench-{number:05}" for number in range(tenants)], USERS)
     await seen.until(seen.gone, tenants, PATIENCE)

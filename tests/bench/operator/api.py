@@ -66,7 +66,7 @@ class Api:
         return msgspec.json.decode(await self.send("GET", path), type=into)
 
     async def events(self, path: str, into: type[T], *, query: Mapping[str, str]) -> AsyncIterator[T]:
-        """A watch, decoded line by line, from now on (what is there comes first)."""
+        """A watch, decoded line by line; without a ``resourceVersion`` what is there comes first."""
         assert self._session is not None
         decoder = msgspec.json.Decoder(into)
         parameters = {"watch": "1", **query}

@@ -4,11 +4,13 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from urllib.parse import urlencode
 
+import msgspec
 from msgspec import Struct
 from tenantry_operator.api.decode import decode_tenant, decode_tier
 from tenantry_operator.api.resolve import resolve
@@ -119,7 +121,21 @@ class _Object(Struct, frozen=True):
 
 class _Event(Struct, frozen=True):
     type: str
-    object: _Object
+    object: msgspec.Raw  # of an ERROR it is a Status
+
+
+class _Versioned(Struct, frozen=True, rename="camel"):
+    resource_version: str
+
+
+class _List(Struct, frozen=True):
+    metadata: _Versioned
+    items: list[_Object]
+
+
+def _is_up(deployment: _Object) -> bool:
+    status = deployment.status
+    return status.available_replicas > 0 and status.observed_generation >= deployment.metadata.generation
 
 
 @dataclass
@@ -128,39 +144,69 @@ class Sightings:
 
     ready: dict[str, float] = field(default_factory=dict)
     gone: dict[str, float] = field(default_factory=dict)
+    #: Set once everything that there was is known: what goes from then on is noted.
+    listening: asyncio.Event = field(default_factory=asyncio.Event)
+    _present: set[str] = field(default_factory=set)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _failure: Exception | None = None
 
     async def watch_tenants(self, api: Api, condition: str = "Ready") -> None:
         """Note Tenants whose condition holds. Runs until cancelled."""
-        async for event in api.events(TENANTS, _Event, query={"timeoutSeconds": "3600"}):
-            true = any(each.type == condition and each.status == "True" for each in event.object.status.conditions)
-            self._note(event.object.metadata.name, true, event.type == "DELETED")
+
+        def holds(tenant: _Object) -> bool:
+            return any(each.type == condition and each.status == "True" for each in tenant.status.conditions)
+
+        await self._follow(api, TENANTS, "", holds, lambda meta: meta.name)
 
     async def watch_deployments(self, api: Api) -> None:
         """Note Deployments that have a pod available, by their namespaces. Runs until cancelled."""
-        selector = {"labelSelector": names.MANAGED_SELECTOR, "timeoutSeconds": "3600"}
-        async for event in api.events(DEPLOYMENTS.path(), _Event, query=selector):
-            meta, status = event.object.metadata, event.object.status
-            up = status.available_replicas > 0 and status.observed_generation >= meta.generation
-            self._note(meta.namespace, up, event.type == "DELETED")
+        await self._follow(api, DEPLOYMENTS.path(), names.MANAGED_SELECTOR, _is_up, lambda meta: meta.namespace)
 
     async def watch_namespaces(self, api: Api) -> None:
         """Note tenants' namespaces that go. Runs until cancelled."""
-        selector = {"labelSelector": names.MANAGED_SELECTOR, "timeoutSeconds": "3600"}
-        async for event in api.events(NAMESPACES.path(), _Event, query=selector):
-            self._note(event.object.metadata.name, False, event.type == "DELETED")
+        await self._follow(api, NAMESPACES.path(), names.MANAGED_SELECTOR, lambda _: False, lambda meta: meta.name)
+
+    async def _follow(
+        self, api: Api, path: str, labels: str, ready: Callable[[_Object], bool], name: Callable[[_Meta], str]
+    ) -> None:
+        """List and watch, again whenever the API server ends the watch, as it does with one that cannot keep up."""
+        try:
+            while True:
+                query = {"labelSelector": labels} if labels else {}
+                listed = await api.get(f"{path}?{urlencode(query)}", _List)
+                for each in listed.items:
+                    self._note(name(each.metadata), ready(each), False)
+                for lost in self._present - {name(each.metadata) for each in listed.items}:
+                    self._note(lost, False, True)
+                self.listening.set()
+                since = {"resourceVersion": listed.metadata.resource_version, "timeoutSeconds": "3600"}
+                async for event in api.events(path, _Event, query={**query, **since}):
+                    if event.type == "ERROR":
+                        break
+                    found = msgspec.json.decode(event.object, type=_Object)
+                    self._note(name(found.metadata), ready(found), event.type == "DELETED")
+        except Exception as error:  # whoever waits is told; nobody else would ever look at this task
+            self._failure = error
+            self._news.set()
+            self.listening.set()
+            raise
 
     def _note(self, name: str, ready: bool, gone: bool) -> None:
         if ready:
             self.ready.setdefault(name, time.monotonic())
         if gone:
+            self._present.discard(name)
             self.gone.setdefault(name, time.monotonic())
+        else:
+            self._present.add(name)
         self._news.set()
 
     async def until(self, which: dict[str, float], count: int, patience: float) -> None:
-        """Wait until so many are in ``ready`` or ``gone``. Raises TimeoutError."""
+        """Wait until so many are in ``ready`` or ``gone``. Raises TimeoutError, and whatever has ended the watch."""
         async with asyncio.timeout(patience):
             while len(which) < count:
+                if self._failure is not None:
+                    raise RuntimeError("the watch has ended") from self._failure
                 self._news.clear()
                 await self._news.wait()
 

@@ -20,7 +20,7 @@ from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.config import Access
 from tenantry_operator.kube.events import Recorder
 from tenantry_operator.kube.resources import DEPLOYMENTS, Resource
-from tenantry_operator.live import Live, read_tenant
+from tenantry_operator.live import Live
 from tenantry_operator.plan import names
 from tenantry_operator.plan.observed import LiveDeployment, LiveObject, child
 from tenantry_operator.queue import Turn
@@ -29,7 +29,7 @@ from tenantry_operator.render import HelmRenderer, Objects
 
 from tests.unit.operator.apiserver import Asked
 from tests.unit.operator.cluster import Cluster
-from tests.unit.operator.tenants import NOW, PLATFORM, SPACE, UID, tier
+from tests.unit.operator.tenants import NOW, PLATFORM, SPACE, UID, record, tier
 
 CHART = Path(__file__).resolve().parents[3] / "charts" / "tenant"
 TENANT = "/apis/tenantry.dev/v1alpha1/tenants/acme"
@@ -140,7 +140,7 @@ class Process:
 
     def watch(self) -> None:
         """Take in what a list of each watched kind tells."""
-        self.live.put_tenant(read_tenant(self.cluster.objects[TENANT]))
+        self.live.put_tenant(record(self.cluster.objects[TENANT]))
         for resource in WATCHED:
             into: type[LiveObject | LiveDeployment] = LiveDeployment if resource is DEPLOYMENTS else LiveObject
             found = [

@@ -101,6 +101,13 @@ def test_output_is_returned_and_errors_are_logged(tmp_path: Path) -> None:
     log.close()
 
 
+def test_a_program_that_reads_late_gets_all_of_a_long_input(tmp_path: Path) -> None:
+    log = StepLog(tmp_path / "late.log")
+    code = "import sys, time; time.sleep(0.5); print(len(sys.stdin.read()))"  # more than one of our looks at it
+    assert log.output([PYTHON, "-c", code], input="x" * 1_000_000, timeout=60).strip() == "1000000"
+    log.close()
+
+
 @pytest.mark.parametrize(
     ("steps", "complaint"),
     [

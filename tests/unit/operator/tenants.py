@@ -1,15 +1,18 @@
 """Tenants, tiers and facts for the tests of this folder."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
+import msgspec
 from msgspec.structs import replace
 from tenantry_operator.api.conditions import Reason
-from tenantry_operator.api.decode import decode_tenant, decode_tier
+from tenantry_operator.api.decode import LiveTenant, decode_tenant, decode_tier
 from tenantry_operator.api.meta import FINALIZER
 from tenantry_operator.api.resolve import ResolvedSpec
 from tenantry_operator.api.tenant import Tenant, TenantStatus
 from tenantry_operator.api.tier import TenantTier
 from tenantry_operator.apply.kinds import GROUP_KINDS
+from tenantry_operator.live import TenantRecord, read_tenant
 from tenantry_operator.plan import names
 from tenantry_operator.plan.assess import assess, resolved, set_fingerprint
 from tenantry_operator.plan.desired import Platform, Wanted
@@ -24,6 +27,11 @@ PLATFORM = Platform(namespace="tenantry-system", image_repository="tenantry", im
 KEY = IssuedKey(name="default", id="abcdefghijkl", sha256="0" * 64)
 DIGEST = "sha256:wanted"
 SPACE = "tenant-acme"
+
+
+def record(raw: Mapping[str, object]) -> TenantRecord:
+    """A Tenant's JSON, as the watch reads it."""
+    return read_tenant(msgspec.json.decode(msgspec.json.encode(raw), type=LiveTenant))
 
 
 def tenant(**spec: object) -> Tenant:

@@ -5,19 +5,19 @@ from datetime import UTC, datetime
 import pytest
 from tenantry_operator.children import Children
 from tenantry_operator.kube.resources import CONFIG_MAPS, NAMESPACES, Resource
-from tenantry_operator.live import Live, TenantRecord, read_tenant
+from tenantry_operator.live import Live, TenantRecord
 from tenantry_operator.plan import names
 from tenantry_operator.plan.observed import Child, LiveObject, ManagedMeta, child
 from tenantry_operator.queue import Lane
 
-from tests.unit.operator.tenants import SPACE, UID
+from tests.unit.operator.tenants import SPACE, UID, record
 from tests.unit.operator.test_watch import Recorder
 
 
 def tenant(**metadata: object) -> TenantRecord:
     """The Tenant whose objects these are."""
     meta = {"name": "acme", "uid": UID, "resourceVersion": "1", "generation": 1, **metadata}
-    return read_tenant({"metadata": meta, "spec": {"tier": "standard"}})
+    return record({"metadata": meta, "spec": {"tier": "standard"}})
 
 
 DYING = {"deletionTimestamp": datetime(2026, 1, 1, tzinfo=UTC).isoformat()}

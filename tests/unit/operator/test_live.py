@@ -2,10 +2,11 @@
 
 from msgspec.structs import replace
 from tenantry_operator.api.decode import FieldError
-from tenantry_operator.live import Credential, Live, TenantRecord, read_tenant
+from tenantry_operator.live import Credential, Live, TenantRecord
 from tenantry_operator.plan.observed import Ref
 
 from tests.unit.operator.tenants import SPACE, UID, child
+from tests.unit.operator.tenants import record as read_tenant
 
 
 def raw_tenant(resource_version: int = 7, generation: int = 1, **more: object) -> dict[str, object]:

@@ -11,6 +11,8 @@ from tenantry_operator.queue import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
     OPEN_PAUSE,
+    REFILL_SECONDS,
+    SWEEP,
     Lane,
     Schedule,
     Turn,
@@ -328,3 +330,24 @@ async def test_a_bug_is_told_and_telling_of_it_can_fail_too() -> None:
     await until(lambda: len(worker.begun) == 3)
     assert told == [("acme", 1)]
     running.cancel()
+
+
+def test_those_whose_pods_have_come_up_turn_ready_while_others_still_wait_for_their_first_look() -> None:
+    queue = schedule()
+    for number in range(10):
+        queue.add(f"new-{number}", Lane.CHANGE, 0.0)
+        queue.add(f"begun-{number}", Lane.PROGRESS, 0.0)
+    taken = keys(queue, FAIRNESS + 1)
+    assert sum(key.startswith("begun") for key in taken[:10]) == 10 // AGED_SHARE
+    assert taken[0] == "new-0"
+
+
+def test_what_is_remembered_of_keys_that_were_quiet_for_long_goes() -> None:
+    queue = schedule()
+    for number in range(SWEEP):
+        queue.add(f"gone-{number}", Lane.CHANGE, 0.0)
+    for key in keys(queue, 0.0):
+        queue.done(key, 0.0, again_in=None, failed=False)
+    queue.add("acme", Lane.CHANGE, BUCKET * REFILL_SECONDS)
+    assert keys(queue, BUCKET * REFILL_SECONDS) == ["acme"]
+    assert list(queue._buckets) == ["acme"]

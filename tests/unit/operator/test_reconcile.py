@@ -4,13 +4,13 @@ import msgspec
 from aiohttp import web
 from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.events import Recorder
-from tenantry_operator.live import Live, read_tenant
+from tenantry_operator.live import Live
 from tenantry_operator.queue import Turn
 from tenantry_operator.reconcile import PATIENCE, Reconciler
 from tenantry_operator.render import Objects
 
 from tests.unit.operator.apiserver import Asked, serving
-from tests.unit.operator.tenants import PLATFORM, UID
+from tests.unit.operator.tenants import PLATFORM, UID, record
 
 
 class BrokenRenderer:
@@ -44,7 +44,7 @@ async def test_a_bug_shows_in_the_status_once_it_is_no_passing_one() -> None:
 
     async with serving(answer) as api, Client(api.access, manager="m") as client:
         live = Live()
-        live.put_tenant(read_tenant(RAW))
+        live.put_tenant(record(RAW))
         recorder = Recorder(client, controller="c", instance="i")
         reconciler = Reconciler(
             client=client, live=live, renderer=BrokenRenderer(), recorder=recorder, platform=PLATFORM

@@ -180,6 +180,33 @@ async def test_a_silent_stream_counts_as_dead(monkeypatch: pytest.MonkeyPatch) -
         await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_without_bookmarks_a_stream_is_short_and_its_being_granted_shows_that_the_server_hears() -> None:
+    clock = iter(range(1000))
+    script = Script([listing(7)], ["", ""])
+    async with serving(script) as api, Client(api.access, manager="m") as client:
+        following = Reflector(
+            client,
+            CONFIG_MAPS,
+            Seen(),
+            labels="",
+            into=Named,
+            keep=lambda item: item.metadata.name,
+            bookmarks=False,
+            clock=lambda: float(next(clock)),
+        )
+        running = asyncio.create_task(following.run())
+        async with asyncio.timeout(PATIENCE):
+            await script.exhausted.wait()
+        # Ticks of this clock are calls: made, listed, granted twice, asked now.
+        assert following.age() == 1.0
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    seconds = [int(asked.query["timeoutSeconds"]) for asked in api.asked if "watch" in asked.query]
+    shortest, longest = reflector.UNMARKED_SECONDS
+    assert all(shortest <= each <= longest < reflector.SILENCE for each in seconds)
+    assert watched_from(api) == ["7"] * 3
+
+
 async def test_a_kind_that_a_cluster_may_lack_is_none_at_all_until_it_is_there_and_again_once_it_goes() -> None:
     told: list[str] = []
     lists = [refusal(404, "NotFound"), listing(7, "a"), refusal(404, "NotFound"), listing(9, "b")]

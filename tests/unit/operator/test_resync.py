@@ -11,6 +11,7 @@ from tenantry_operator.resync import Resync
 
 from tests.unit.operator.apiserver import serving
 from tests.unit.operator.cluster import Cluster
+from tests.unit.operator.tenants import record
 
 API = "/apis/tenantry.dev/v1alpha1"
 SECRET = "/api/v1/namespaces/tenantry-system/secrets/openai"
@@ -33,8 +34,12 @@ class World:
         self.cluster.put(f"{API}/tenanttiers/standard", {"metadata": {"name": "standard"}, "spec": spec})
 
     def tenant(self, name: str) -> None:
-        """Create or change a Tenant."""
-        self.cluster.put(f"{API}/tenants/{name}", {"metadata": {"name": name}, "spec": {"tier": "standard"}})
+        """A Tenant is known."""
+        self.live.put_tenant(record({"metadata": {"name": name}, "spec": {"tier": "standard"}}))
+
+    def later(self) -> None:
+        """Something else of that kind is written, so that the collection is of a newer version."""
+        self.cluster.put(f"{API}/tenanttiers/other", {"metadata": {"name": "other"}, "spec": {}})
 
     def credentials(self, value: str) -> None:
         """Create or change the Secret."""
@@ -54,11 +59,11 @@ async def world() -> AsyncIterator[World]:
     cluster = Cluster()
     async with serving(cluster.answer) as api, Client(api.access, manager="m") as client:
         made = World(cluster, client)
-        made.tier(upstreams=[UPSTREAM])
-        made.credentials("c2s=")
         made.tenant("acme")
         made.tenant("bolt")
-        assert await made.news() == [("acme", Lane.RESYNC), ("bolt", Lane.RESYNC)]
+        made.tier(upstreams=[UPSTREAM])
+        made.credentials("c2s=")
+        await made.news()
         yield made
 
 
@@ -67,23 +72,12 @@ async def test_what_has_not_changed_wakes_nobody(world: World) -> None:
     assert world.cluster.writes == []
 
 
-async def test_a_tenant_that_a_watch_has_missed_is_found(world: World) -> None:
-    world.tenant("zeta")
-    assert await world.news() == [("zeta", Lane.RESYNC)]
-
-
-async def test_a_tenant_that_has_gone_unseen_is_forgotten(world: World) -> None:
-    del world.cluster.objects[f"{API}/tenants/acme"]
-    await world.news()
-    assert set(world.live.tenants) == {"bolt"}
-
-
 async def test_a_tier_that_changed_or_went_is_news_for_all_its_tenants(world: World) -> None:
     world.tier(upstreams=[UPSTREAM], limits={"requestsPerMinute": 7})
     both = [("acme", Lane.CHANGE), ("bolt", Lane.CHANGE)]
     assert await world.news() == both
     del world.cluster.objects[f"{API}/tenanttiers/standard"]
-    world.tenant("acme")  # something newer than the tier in the collection of all versions
+    world.later()
     assert [each for each in await world.news() if each[1] is Lane.CHANGE] == both
 
 

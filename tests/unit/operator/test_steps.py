@@ -16,7 +16,7 @@ from tenantry_operator.kube import errors
 from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.events import Recorder
 from tenantry_operator.kube.resources import CONFIG_MAPS, DEPLOYMENTS, RESOURCE_QUOTAS
-from tenantry_operator.live import Live, read_tenant
+from tenantry_operator.live import Live
 from tenantry_operator.plan import names
 from tenantry_operator.plan.desired import Platform
 from tenantry_operator.plan.observed import LiveDeployment, LiveObject, child
@@ -30,7 +30,7 @@ from tenantry_operator.report import HOLD
 
 from tests.unit.operator.apiserver import serving
 from tests.unit.operator.cluster import Cluster
-from tests.unit.operator.tenants import NOW, PLATFORM, SPACE, UID
+from tests.unit.operator.tenants import NOW, PLATFORM, SPACE, UID, record
 
 TENANT = "/apis/tenantry.dev/v1alpha1/tenants/acme"
 INSIDE = f"/api/v1/namespaces/{SPACE}"
@@ -117,7 +117,7 @@ class World:
     def watch(self) -> None:
         """Everything that the watches would have told by now."""
         if TENANT in self.cluster.objects:
-            self.live.put_tenant(read_tenant(self.cluster.objects[TENANT]))
+            self.live.put_tenant(record(self.cluster.objects[TENANT]))
         seen = set()
         for path, raw in self.cluster.objects.items():
             kind = KINDS.get(path.rsplit("/", 2)[1])

@@ -1,13 +1,11 @@
 """Events in, keys out: whom an event wakes, and in which lane."""
 
-from datetime import UTC, datetime
-
 from tenantry_operator.live import Live
 from tenantry_operator.plan import names
 from tenantry_operator.queue import Lane, Turn, WorkQueue
 from tenantry_operator.watch import Intake
 
-from tests.unit.operator.tenants import UID
+from tests.unit.operator.tenants import UID, record
 
 
 async def nothing(_key: str, _turn: Turn) -> float | None:
@@ -33,35 +31,9 @@ def intake() -> tuple[Intake, list[tuple[str, Lane]]]:
     return Intake(Live(), queue), queue.added
 
 
-def tenant(version: int, **metadata: object) -> dict[str, object]:
-    """A Tenant's event."""
-    meta = {"name": "acme", "uid": UID, "resourceVersion": str(version), "generation": 1, **metadata}
-    return {"metadata": meta, "spec": {"tier": "standard"}}
-
-
-DYING = {"deletionTimestamp": datetime(2026, 1, 1, tzinfo=UTC).isoformat()}
-
-
-def test_a_users_change_and_a_deletion_have_their_lanes_and_echoes_wake_nobody() -> None:
-    taken, added = intake()
-    taken.tenant(False, tenant(1))
-    taken.tenant(False, tenant(1))
-    taken.tenant(False, tenant(2, **DYING))
-    assert added == [("acme", Lane.CHANGE), ("acme", Lane.DELETION)]
-
-
-def test_a_tenant_that_is_gone_is_looked_at_once_more() -> None:
-    taken, added = intake()
-    taken.tenant(False, tenant(1))
-    taken.tenant(True, tenant(2))
-    assert added[-1] == ("acme", Lane.PROGRESS)
-    assert taken.live.tenants == {}
-
-
 def test_a_tier_and_a_credential_wake_those_who_use_them() -> None:
     taken, added = intake()
-    taken.tenant(False, tenant(1))
-    del added[:]
+    taken.live.put_tenant(record({"metadata": {"name": "acme", "uid": UID}, "spec": {"tier": "standard"}}))
     upstream = {"name": "a", "baseURL": "https://a.example/v1", "credentialsSecret": "openai"}
     tier = {"metadata": {"name": "standard", "resourceVersion": "1"}, "spec": {"upstreams": [upstream]}}
     taken.tier(False, tier)
@@ -92,15 +64,7 @@ def test_any_event_shows_that_the_streams_are_alive() -> None:
 def test_a_stream_that_begins_anew_asks_for_complete_lists() -> None:
     asked: list[bool] = []
     taken = Intake(Live(), Recorder(), relisted=lambda: asked.append(True))
-    taken.heard("Tenant", False, listed=False)
+    taken.heard("TenantTier", False, listed=False)
     assert asked == []
-    taken.heard("Tenant", False, listed=True)
+    taken.heard("TenantTier", False, listed=True)
     assert asked == [True]
-
-
-def test_whoever_edits_labels_is_not_taken_for_a_user() -> None:
-    taken, added = intake()
-    taken.tenant(False, tenant(1))
-    taken.tenant(False, tenant(2, labels={"team": "a"}))
-    taken.tenant(False, tenant(3, labels={"team": "a"}, generation=2))
-    assert [lane for _, lane in added] == [Lane.CHANGE, Lane.PROGRESS, Lane.CHANGE]

@@ -39,8 +39,8 @@ async def made(name: str) -> tuple[str, str]:
 class Server:
     """The leader's server with two pods' readings."""
 
-    def __init__(self, authority: str, port: int, pems: dict[str, Path]) -> None:
-        self._authority, self._port, self._pems = authority, port, pems
+    def __init__(self, authority: str, port: int, pems: dict[str, Path], asked: list[str]) -> None:
+        self._authority, self._port, self._pems, self.asked = authority, port, pems, asked
 
     async def get(self, path: str, shown: str | None = None) -> tuple[int, Any]:
         """Ask, with a client certificate or without."""
@@ -60,7 +60,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
         pods.changed(
             Pod(tenant="acme", name=f"api-{number}", uid=str(number), version=1, pool="active", serve="yes"), False
         )
-        readings.put(str(number), Reading(InFlight(requests=requests), 100.0 - number * FRESH, NOW))
+        readings.put(str(number), Reading(InFlight(requests=requests), 99.0 - FRESH, NOW))
     cert, key = await certificate._made(["localhost"])
     proxy, proxy_key = await made("front-proxy-client")
     other, other_key = await made("somebody-else")
@@ -70,22 +70,29 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
     told = FrontProxy(proxy + other, ("front-proxy-client",))
     app = web.Application()
     app[serving._IDENTITY], app[serving._FRONT_PROXY] = Identity(cert, key, "token"), told
-    MetricsApi(pods, readings, clock=lambda: 101.0).add_to(app)
+    asked: list[str] = []
+
+    async def freshen(tenant: str) -> None:
+        """The first pod answers, the second does not any more."""
+        asked.append(tenant)
+        readings.put("0", Reading(InFlight(requests=3), 100.0, NOW))
+
+    MetricsApi(pods, readings, freshen, clock=lambda: 101.0).add_to(app)
     runner = web.AppRunner(app)
     await runner.setup()
     context = serving.tls(Identity(cert, key, "token"), told)
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
     try:
-        yield Server(cert, runner.addresses[0][1], pems)
+        yield Server(cert, runner.addresses[0][1], pems, asked)
     finally:
         await runner.cleanup()
 
 
-async def test_the_api_server_is_told_of_pods_that_spoke_just_now(server: Server) -> None:
+async def test_pods_are_asked_when_the_api_server_asks_and_those_told_of_that_have_answered(server: Server) -> None:
     code, found = await server.get(VALUES, "proxy")
-    assert code == 200
+    assert (code, server.asked) == (200, ["acme"])
     assert (found["kind"], found["apiVersion"]) == ("MetricValueList", "custom.metrics.k8s.io/v1beta2")
-    (item,) = found["items"]  # the other's answer is older than is good
+    (item,) = found["items"]  # the other's last answer is older than is good
     assert item == {
         "describedObject": {"kind": "Pod", "namespace": "tenant-acme", "name": "api-0", "apiVersion": "/v1"},
         "metric": {"name": "tenantry_in_flight_requests", "selector": None},
@@ -118,7 +125,7 @@ async def test_discovery_names_the_metric(server: Server) -> None:
 @pytest.mark.parametrize("shown", [None, "other"])
 async def test_nobody_but_the_front_proxy_is_answered(server: Server, shown: str | None) -> None:
     code, found = await server.get(VALUES, shown)
-    assert (code, found["reason"]) == (401, "Unauthorized")
+    assert (code, found["reason"], server.asked) == (401, "Unauthorized", [])
 
 
 def test_a_certificate_does_not_show_its_key_when_it_is_printed() -> None:
