@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -62,16 +63,15 @@ class Steps:
         """The namespace, and our rights in it."""
         name, uid = facts.meta.name, facts.meta.uid
         namespace, binding = self._lookout.own(facts)
+        claim = partial(namespaces.claim, self._client, name, uid, taken=self._live.put_child)
         try:
-            claimed = await namespaces.claim(self._client, name, uid, namespace, binding)
+            claimed = await claim(namespace, binding)
         except Failure as failure:
             if failure.reason is not Reason.NAMESPACE_CONFLICT or not await namespaces.adopt(self._client, name, uid):
                 raise
             note = f"{namespace_of(name)}, which was not made for this Tenant, said that it may be taken over"
             await self._reporter.record(facts, Reason.NAMESPACE_ADOPTED.value, note, warning=False)
-            claimed = await namespaces.claim(self._client, name, uid, namespace, binding)
-        for each in claimed.children:
-            self._live.put_child(each)
+            claimed = await claim(namespace, binding)
         facts = self._lookout.observed(replace(facts, fresh=claimed.created, drifts=_lost(facts, claimed)))
         # The keys of a namespace that is gone went with it.
         return self._lookout.keyed(facts, None) if claimed.created else facts
@@ -115,9 +115,10 @@ class Steps:
         if wanted is None:
             return facts
         members = applyset.members(facts.meta.name, [*wanted.own, *await self._rendered(facts, wanted)])
-        tied = applyset.ApplySet(self._client, facts.meta.name, facts.children, compare=True)
-        for each in await tied.apply([member for member in members if member.resource in FENCES]):
-            self._live.put_child(each)
+        tied = applyset.ApplySet(
+            self._client, facts.meta.name, facts.children, compare=True, taken=self._live.put_child
+        )
+        await tied.apply([member for member in members if member.resource in FENCES])
         return replace(self._lookout.observed(facts), drifts=(*facts.drifts, *tied.drifts))
 
     async def apply(self, facts: Facts) -> Facts:
@@ -136,11 +137,10 @@ class Steps:
         members = await self._members(facts, wanted)
         # What ``claim`` has made a moment ago need not be applied again.
         done = [each for each in facts.children if facts.fresh and _is_own(each)]
-        tied = applyset.ApplySet(self._client, name, facts.children, fresh=facts.fresh, compare=compare)
+        tied = applyset.ApplySet(
+            self._client, name, facts.children, fresh=facts.fresh, compare=compare, taken=self._live.put_child
+        )
         applied = done + await tied.apply([each for each in members if each.ref not in {child.ref for child in done}])
-        for each in applied:
-            if each.ref.group_kind != SECRETS.group_kind:
-                self._live.put_child(each)
         for each in await tied.prune(applied, keys={names.key_secret(key.name) for key in wanted.spec.keys}):
             self._live.drop_child(name, each.ref, each.uid)
         if had_pods:

@@ -17,7 +17,7 @@ this version cannot see whether members of them are left.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -125,13 +125,21 @@ class ApplySet:
     """The members of one tenant.
 
     ``known``: what was last seen of them. ``fresh``: the namespace was made in this very run and holds nothing older.
-    ``compare``: look at each object before it is applied, to tell in ``drifts`` what was put back.
+    ``compare``: look at each object before it is applied, to tell in ``drifts`` what was put back. ``taken``: is handed
+    each object as it was answered, at once, so that its watch event is old news; but no Secret, which no watch reports.
     """
 
     def __init__(
-        self, client: Client, tenant: str, known: Sequence[Child], *, fresh: bool = False, compare: bool = False
+        self,
+        client: Client,
+        tenant: str,
+        known: Sequence[Child],
+        *,
+        fresh: bool = False,
+        compare: bool = False,
+        taken: Callable[[Child], object] = lambda _: None,
     ) -> None:
-        self._client = client
+        self._client, self._taken = client, taken
         self._fresh = fresh
         self._tenant = tenant
         self._id = names.set_id(tenant)
@@ -149,14 +157,19 @@ class ApplySet:
         return applied
 
     async def _apply(self, member: Member) -> Child:
-        if not self._compare:
-            return child(member.resource.group_kind, await self._counted(member))
+        after = await self._compared(member) if self._compare else await self._counted(member)
+        found = child(member.resource.group_kind, after)
+        if member.resource is not SECRETS:
+            self._taken(found)
+        return found
+
+    async def _compared(self, member: Member) -> LiveAny:
         before = await self._find(member)
         after = await self._counted(member)
         fields = () if before is None else put_back(own_fields(before.metadata), own_fields(after.metadata))
         if before is None or fields:
             self.drifts.append(Drift(kind=member.resource.kind, name=member.ref.name, fields=fields))
-        return child(member.resource.group_kind, after)
+        return after
 
     async def _counted(self, member: Member) -> LiveAny:
         known, result = self._known.get(member.ref), "failed"

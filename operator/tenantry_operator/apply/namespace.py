@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+from collections.abc import Callable
 from typing import NamedTuple
 
 from tenantry_operator.api.conditions import Reason
@@ -29,8 +30,16 @@ class Claimed(NamedTuple):
     lost: tuple[str, ...]  # fields of a namespace of ours that somebody had changed and that were put back
 
 
-async def claim(client: Client, tenant: str, uid: str, namespace: objects.Object, binding: objects.Object) -> Claimed:
-    """Make the namespace ours, and ourselves able to work in it. Idempotent.
+async def claim(
+    client: Client,
+    tenant: str,
+    uid: str,
+    namespace: objects.Object,
+    binding: objects.Object,
+    *,
+    taken: Callable[[Child], object] = lambda _: None,
+) -> Claimed:
+    """Make the namespace ours, and ourselves able to work in it. Idempotent. ``taken``: see ``ApplySet``.
 
     1. Create the Namespace, by an apply that is refused where one exists. In that case look whose it is.
     2. Apply the RoleBinding that gives the operator its rights there.
@@ -52,9 +61,12 @@ async def claim(client: Client, tenant: str, uid: str, namespace: objects.Object
             before = own_fields(found.metadata)
             found = await client.apply(NAMESPACES, name, _same(namespace, found), force=True, into=LiveObject)
             lost = put_back(before, own_fields(found.metadata))
+    space = child(NAMESPACES.group_kind, found)
+    taken(space)
     bound = await client.apply(ROLE_BINDINGS, names.OPERATOR_BINDING, binding, namespace=name, into=LiveObject)
-    children = (child(NAMESPACES.group_kind, found), child(ROLE_BINDINGS.group_kind, bound))
-    return Claimed(created, children, lost)
+    right = child(ROLE_BINDINGS.group_kind, bound)
+    taken(right)
+    return Claimed(created, (space, right), lost)
 
 
 def _only_new(namespace: objects.Object) -> objects.Object:
