@@ -147,6 +147,7 @@ class Cluster:
         eventually(
             f"{name} is gone",
             lambda: self.find(f"{TENANTS}/{name}") is None and self.find(f"/api/v1/namespaces/tenant-{name}") is None,
+            patience=3 * PATIENCE,  # the namespace controller goes through them with ten workers, on two cores
         )
 
     def empty(self) -> None:
