@@ -17,7 +17,7 @@ import pytest
 from tests.cluster.cluster import TENANTS, Cluster, RefusedError, eventually
 from tests.cluster.installation import SYSTEM, Installation, kubeconfig_for
 from tests.cluster.judges import opencost
-from tests.cluster.kubectl import kubectl_for, rendered
+from tests.cluster.kubectl import ROOT, kubectl_for, rendered
 from tests.cluster.operator_process import Operators
 
 #: Of what the chart makes for it.
@@ -103,6 +103,16 @@ def test_hours_are_recorded_and_divided_and_outlive_the_process(
     with showback(account, hours) as base:
         eventually("it goes on where it was", lambda: day(base)[acme]["minutes"] > minutes)
         assert day(base)[acme]["externalCost"] == pytest.approx(2.5)
+
+
+def test_the_guides_questions_are_answered(cluster: Cluster, account: Path, acme: str, tmp_path: Path) -> None:
+    asked = re.findall(r"^curl 'http://localhost:9003(/[^']+)'$", (ROOT / "docs/console.md").read_text(), re.MULTILINE)
+    assert len(asked) == 2
+    with showback(account, tmp_path / "hours.db") as base:
+        eventually("the tenant is seen", lambda: day(base).get(acme))
+        for target in asked:
+            with urllib.request.urlopen(f"{base}{target}", timeout=10) as answer:
+                assert answer.status == 200
 
 
 def test_opencosts_own_types_read_it_and_come_to_the_same_sums(

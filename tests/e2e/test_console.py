@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -26,10 +27,13 @@ def environment(world: World) -> dict[str, str]:
 
 
 @contextmanager
-def forwarded(world: World, what: str) -> Iterator[str]:
-    """A `port-forward` of the guide; where it leads to."""
-    (command,) = re.findall(rf"^kubectl port-forward .*{what}.*$", GUIDE, re.MULTILINE)
-    with subprocess.Popen(command.split(), env=environment(world), stdout=subprocess.PIPE, text=True) as process:
+def forwarded(world: World) -> Iterator[str]:
+    """The guide's `port-forward` to the page; where it leads to."""
+    (block,) = re.findall(r"^```sh\n(leader=.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    argv = ["bash", "-euc", block]
+    with subprocess.Popen(
+        argv, env=environment(world), stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         assert process.stdout is not None
         try:
             said = process.stdout.readline()
@@ -37,11 +41,11 @@ def forwarded(world: World, what: str) -> Iterator[str]:
             assert found, said
             yield f"http://localhost:{found[1]}"
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_the_status_page_shows_the_running_platform(world: World, acme: Access) -> None:
-    with forwarded(world, "deployment/tenantry-operator") as page:
+    with forwarded(world) as page:
 
         def read() -> str:
             with urllib.request.urlopen(page, timeout=10) as answer:

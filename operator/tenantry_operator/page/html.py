@@ -79,7 +79,8 @@ def page(content: Overview) -> str:
 def _standing_by() -> str:
     return """<main><h1>This replica stands by</h1>
 <p>The one that holds the Lease knows the tenants:
-<code>kubectl get lease tenantry-operator --namespace tenantry-system</code> says which it is.</p></main>"""
+<code>kubectl get lease tenantry-operator --namespace tenantry-system</code> says which pod that is (HOLDER, without its
+last part). Forward that pod's port.</p></main>"""
 
 
 def _leading(content: Overview) -> str:
