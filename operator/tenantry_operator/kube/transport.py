@@ -8,19 +8,16 @@ level-triggered and its queue knows when to come back.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import lru_cache
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 from urllib.parse import urlencode
 
-import aiohttp
-from yarl import URL
-
-from tenantry_operator.connected import Connected
 from tenantry_operator.kube import errors
 from tenantry_operator.kube.config import Access
+from tenantry_operator.kube.http import ConnectionEnded, Server
 
 #: Seconds for one request. The API server's own limit is 60; what takes half of that is worth a fresh try.
 REQUEST_TIMEOUT = 30.0
-CONNECT_TIMEOUT = 5.0
 
 #: Writes in flight. One API server in EKS gives `workload-low` 245 seats, shared by all service accounts; a seat
 #: serves ~50 writes/s, so 32 are ~1,600 writes/s: more than two cores of API server can do.
@@ -41,7 +38,7 @@ def unobserved(verb: str, kind: str, code: int, seconds: float) -> None:
     """Nobody wants to know."""
 
 
-class Transport(Connected):
+class Transport:
     """Connections to one API server. Use as an async context manager.
 
     ``may_write`` is asked right before each write; False raises ``WritesForbidden``. It fences a leader
@@ -62,16 +59,24 @@ class Transport(Connected):
         self.may_write = may_write
         self._writes = asyncio.Semaphore(writes_in_flight)
         self._reads = asyncio.Semaphore(READS_IN_FLIGHT)
-        self._timeout = aiohttp.ClientTimeout(total=request_timeout, sock_connect=CONNECT_TIMEOUT)
+        self._timeout = request_timeout
+        self._opened: Server | None = None
 
-    def _open(self) -> aiohttp.ClientSession:
-        # No connection limit here: the semaphores are the limit, and a read must not wait behind the writes.
-        connector = aiohttp.TCPConnector(ssl=self.access.tls(), limit=0)
-        # Uncompressed: the API server would gzip every long list, which costs both ends more than the bytes.
-        headers = {"Accept-Encoding": "identity"}
-        return aiohttp.ClientSession(
-            connector=connector, timeout=self._timeout, headers=headers, cookie_jar=aiohttp.DummyCookieJar()
-        )
+    async def __aenter__(self) -> Self:
+        self._opened = Server(self.access.server, self.access.tls())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    @property
+    def _server(self) -> Server:
+        assert self._opened is not None, "use it as a context manager"
+        return self._opened
 
     async def call(
         self,
@@ -119,12 +124,13 @@ class Transport(Connected):
         clock = asyncio.get_running_loop().time
         began, code = clock(), 0
         try:
-            async with self._session.request(method, self._url(path, query), data=data, headers=headers) as response:
-                code = response.status
-                return code, await response.read(), response.headers.get("Retry-After")
+            async with asyncio.timeout(self._timeout):
+                answer = await self._server.request(method, _target(path, query), headers, data)
+            code = answer.status
+            return code, answer.body, answer.headers.get("retry-after")
         except TimeoutError as error:
-            raise errors.Unreachable(f"{method} {path}: no answer within {self._timeout.total:.0f} s") from error
-        except aiohttp.ClientError as error:
+            raise errors.Unreachable(f"{method} {path}: no answer within {self._timeout:.0f} s") from error
+        except ConnectionEnded as error:
             raise errors.Unreachable(f"{method} {path}: {error}") from error
         finally:
             self._observe(verb, kind, code, clock() - began)
@@ -142,35 +148,34 @@ class Transport(Connected):
         """The lines of a stream until its end; ``opened`` is called when the server has granted it. Raises KubeError,
         also when nothing comes for ``silence`` seconds."""
         headers = _headers(await self.access.tokens.token(), accept)
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=silence)
         code = 0
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
-            async with self._session.get(self._url(path, query), headers=headers, timeout=timeout) as response:
-                code = response.status
+            async with self._server.stream(_target(path, query), headers, silence) as (head, chunks):
+                code = head.status
                 if code >= 300:
-                    error = errors.from_response(code, await response.read(), response.headers.get("Retry-After"))
+                    refusal = b"".join([chunk async for chunk in chunks])
+                    error = errors.from_response(code, refusal, head.headers.get("retry-after"))
                     if isinstance(error, errors.Unauthorized):
                         self.access.tokens.invalidate()
                     raise error
                 opened()
                 rest = b""
-                async for chunk in response.content.iter_any():
+                async for chunk in chunks:
                     *whole, rest = (rest + chunk).split(b"\n")
                     for line in whole:
                         yield line
         except TimeoutError as error:
             raise errors.Unreachable(f"WATCH {path}: nothing heard for {silence:.0f} s") from error
-        except aiohttp.ClientError as error:
+        except ConnectionEnded as error:
             raise errors.Unreachable(f"WATCH {path}: {error}") from error
         finally:
             self._observe("WATCH", kind, code, clock() - began)
 
-    def _url(self, path: str, query: Mapping[str, str] | None) -> URL:
-        # Names and selectors of ours need no more than this; yarl's own quoting costs more than all the rest of it.
-        text = f"{self.access.server}{path}"
-        return URL(f"{text}?{_encoded(tuple(query.items()))}" if query else text, encoded=True)
+
+def _target(path: str, query: Mapping[str, str] | None) -> str:
+    return f"{path}?{_encoded(tuple(query.items()))}" if query else path
 
 
 @lru_cache(maxsize=256)  # nearly all writes have the same

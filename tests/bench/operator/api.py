@@ -1,4 +1,4 @@
-"""The bare client: aiohttp as the operator uses it, and nothing else. Bytes out, status in, answers mostly unread."""
+"""The bare client: aiohttp and nothing else. Bytes out, status in, answers mostly unread."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -24,7 +24,7 @@ class Failed(Exception):  # noqa: N818 - names what happened
 
 
 class Api:
-    """One API server, spoken to with TLS and connections as ``tenantry_operator.kube.client`` has them."""
+    """One API server, spoken to with as many connections as there are requests."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
