@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import asyncpg
-from localcluster.controlplane import free_ports
 from localcluster.datastores import Datastore, Postgres, Redis
 from tenantry_service.ledger import codec
 from tenantry_service.ledger.event import UsageEvent, new_id
@@ -93,7 +92,7 @@ def writer(redis: str, database: str, core: int = 0) -> Iterator[subprocess.Pope
         for file, url in zip(files, (redis, database), strict=True):
             file.write_text(url)
         command = [sys.executable, "-m", "tenantry", "ledger", "--redis-file", files[0], "--database-file", files[1]]
-        command += ["--host", "127.0.0.1", "--port", str(free_ports(1)[0]), "--log-level", "error"]
+        command += ["--host", "127.0.0.1", "--port", "0", "--log-level", "error"]
         process = subprocess.Popen(
             list(map(str, command)), preexec_fn=lambda: os.sched_setaffinity(0, {core}), stdin=subprocess.DEVNULL
         )

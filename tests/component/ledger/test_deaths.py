@@ -10,7 +10,6 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from localcluster.controlplane import free_ports
 from localcluster.datastores import Postgres, Redis
 from tenantry_service.ledger.link import Link
 from tenantry_service.writer.streams import stream_of
@@ -29,7 +28,7 @@ def writer(directory: Path, redis: str, database: str) -> Iterator[subprocess.Po
     for file, url in zip(files, (redis, database), strict=True):
         file.write_text(url)
     command = [sys.executable, "-m", "tenantry", "ledger", "--redis-file", files[0], "--database-file", files[1]]
-    command += ["--host", "127.0.0.1", "--port", str(free_ports(1)[0]), "--log-level", "error"]
+    command += ["--host", "127.0.0.1", "--port", "0", "--log-level", "error"]
     process = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL)
     try:
         yield process
