@@ -130,6 +130,13 @@ class Service:
             connections,
         )
 
+    def wait_for_ledger(self) -> None:
+        """Return when the last batch is in the file (the writer takes one every quarter of a second); what is missing
+        after ``QUIET_S`` is found by whoever compares the books."""
+        deadline = time.monotonic() + QUIET_S
+        while verdict.gauge(self.metrics(), "tenantry_ledger_queued_events") and time.monotonic() < deadline:
+            time.sleep(0.05)
+
     def books(self) -> Books:
         """Metrics and ledger, side by side."""
         metrics = self.metrics()
@@ -218,7 +225,7 @@ def main() -> int:
         directory = Path(temporary)
         with Service(directory, source=options.source) as service:
             load, looks, idle, last = asyncio.run(soak(service, options))
-            time.sleep(0.5)  # the ledger's last batch
+            service.wait_for_ledger()
             books = service.books()
             found = [*load.missing, *verdict.problems(idle, looks, last, books)]
             if found:
