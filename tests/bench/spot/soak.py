@@ -26,12 +26,14 @@ WHOLE = Shape()
 class Plan:
     """How much of it. ``notice``: seconds, 0 for none. ``down``: until another node comes in the killed one's place.
 
+    ``sooner``: once all are replaced, the node's end is so many seconds ahead instead, if that is earlier; 0: it stays.
     ``drains``: nodes that are emptied by `kubectl drain` in the end, tenants and all.
     """
 
     interruptions: int = 100
     drains: int = 0
     notice: float = 120.0
+    sooner: float = 0.0
     down: float = 2.0
     load: Shape = WHOLE
     drained_load: Shape = WHOLE
@@ -80,6 +82,8 @@ def interrupt(stage: Stage, node: str, plan: Plan) -> list[float]:
     with contextlib.ExitStack() as held:
         waits = held.enter_context(replaced(stage, affected, node, plan.notice))
         draining = stage.drain_plain(node)
+    if plan.sooner and (end - datetime.now(UTC)).total_seconds() > plan.sooner:
+        end = stage.notice(node, plan.sooner)
     time.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()))
     stage.kill(node)
     if draining.poll() is None:
