@@ -12,8 +12,9 @@ from tenantry_service.limits.redis import RedisLimiter
 from tenantry_service.usage_report import Source
 from tenantry_service.usage_sources import OwnSource, RedisSource
 
-#: A Redis that does not answer at the start is a mode, not a reason to wait.
-START_SECONDS = 2.0
+#: How long a process waits for Redis before it serves. A new pod's network may take seconds to let it out, and what it
+#: answered until then would be refusals; but a Redis that is away is a mode, not a reason to stay away, too.
+START_SECONDS = 5.0
 #: For what is still on its way when all requests have ended.
 FINISH_SECONDS = 5.0
 
@@ -86,7 +87,7 @@ class SharedBooks:
         await self.limiter.run()
 
     async def ready(self) -> None:
-        """When Redis has answered, or not."""
+        """When Redis has answered, or has not for a while."""
         await self.limiter.started(START_SECONDS)
 
     async def finish(self) -> int:

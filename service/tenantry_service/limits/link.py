@@ -65,8 +65,8 @@ class Link:
         self._connection: Connection | None = None
         self._lost_before = False
         self._watch: asyncio.TimerHandle | None = None
-        #: The first attempt is over, whatever came of it.
-        self.tried = asyncio.Event()
+        #: There has been a connection.
+        self.stood = asyncio.Event()
 
     @property
     def up(self) -> bool:
@@ -120,19 +120,21 @@ class Link:
     async def run(self) -> None:
         """Keep it open for ever."""
         backoff = FIRST_BACKOFF_SECONDS
+        tried = False
         try:
             while True:
                 seen = _identity(self._file)
                 try:
                     connection, now_ms = await self._connect()
                 except LinkError as error:
-                    if not self.tried.is_set():
+                    if not tried:
                         self._user.link_down(str(error))
-                    self.tried.set()
+                    tried = True
                     log.warning("Redis cannot be used", extra={"reason": str(error)})
                     backoff = await self._back_off(backoff)
                     continue
                 self._take(connection, now_ms)
+                tried = True
                 since = self._loop.time()
                 await self._until_changed_or_lost(connection, seen)
                 if self._connection is not None or self._loop.time() - since > MOST_BACKOFF_SECONDS:
@@ -157,7 +159,7 @@ class Link:
         else:
             log.info("Redis answers", extra={"again": self._lost_before})
             self._user.link_up(now_ms, again=self._lost_before)
-        self.tried.set()
+        self.stood.set()
 
     async def _until_changed_or_lost(self, connection: Connection, seen: object) -> None:
         while not connection.closed.done():

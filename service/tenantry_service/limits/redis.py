@@ -106,10 +106,10 @@ class RedisLimiter:
             tasks.create_task(self._signs.run())
 
     async def started(self, timeout_seconds: float) -> None:
-        """Wait for the first answer, but no longer than that."""
+        """Wait until Redis answers, but no longer than that: a new pod's network may let it out only after a while."""
         try:
             async with asyncio.timeout(timeout_seconds):
-                await self._link.tried.wait()
+                await self._link.stood.wait()
         except TimeoutError:
             log.warning("Redis has not answered yet")
 

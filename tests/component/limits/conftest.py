@@ -39,10 +39,10 @@ async def asking(address: Path, admin: Client) -> AsyncIterator[Asking]:
 
 
 @contextlib.asynccontextmanager
-async def running(limiter: RedisLimiter) -> AsyncIterator[None]:
-    """Keep a limiter in touch with Redis as long as the block lasts."""
+async def running(limiter: RedisLimiter, patience: float = 20) -> AsyncIterator[None]:
+    """Keep a limiter in touch with Redis as long as the block lasts; wait for an answer, but not longer than that."""
     task = asyncio.create_task(limiter.run())
-    await limiter.started(20)
+    await limiter.started(patience)
     try:
         yield
     finally:

@@ -120,3 +120,21 @@ async def test_while_a_new_address_does_not_work_the_old_connection_serves(
     await asyncio.sleep(1)
     assert isinstance(await asking.ask(OPEN), Reservation)
     assert asking.limiter.mode(OPEN) is Mode.SHARED
+
+
+async def test_who_begins_while_redis_cannot_be_reached_yet_waits_for_it(
+    address: Path, admin: Client, redis_server: Redis
+) -> None:
+    redis_server.kill()
+    limiter = RedisLimiter(address)
+    touch = asyncio.create_task(limiter.run())
+    try:
+        await limiter.started(0.5)
+        assert limiter.mode(OPEN) is Mode.REFUSING
+        starting = asyncio.create_task(limiter.started(60))
+        redis_server.start()
+        await starting
+        assert limiter.mode(OPEN) is Mode.SHARED
+    finally:
+        touch.cancel()
+        await asyncio.gather(touch, return_exceptions=True)

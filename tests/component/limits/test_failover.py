@@ -49,7 +49,7 @@ async def test_a_promoted_replica_goes_on_with_what_it_knows(address: Path, admi
 async def test_a_node_of_a_cluster_is_refused_by_that_reason(address: Path) -> None:
     with Redis(settings=["cluster-enabled yes"]) as node:
         lead_to(address, node)
-        async with running(limiter := RedisLimiter(address)):
+        async with running(limiter := RedisLimiter(address), patience=5):
             decision = await asyncio.wait_for(Asking(limiter).ask(LIMITED), 20)
             assert isinstance(decision, Unknown)
             assert "Redis Cluster, which is not supported" in decision.reason
