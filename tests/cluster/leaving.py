@@ -43,6 +43,7 @@ def tenants(cluster: Cluster, *names: str, **spec: object) -> Iterator[None]:
     finally:
         for each in cluster.call("GET", NODES)["items"]:
             clear(cluster, each["metadata"]["name"])
+        nothing_was_said(cluster)
         for name in names:
             cluster.delete(f"{TENANTS}/{name}")
         for name in names:
@@ -109,6 +110,11 @@ def has_moved(cluster: Cluster, name: str, *nodes: str) -> bool:
         and not {each["spec"].get("nodeName") for each in found} & set(nodes)
         and len(endpoints(cluster, name)) == len(found)
     )
+
+
+def nothing_was_said(cluster: Cluster) -> None:
+    """Operators that begin hear no Event of a moment ago."""
+    cluster.call("DELETE", EVENTS)
 
 
 def karpenter_says(cluster: Cluster, reason: str, node: str, number: int = 0) -> None:

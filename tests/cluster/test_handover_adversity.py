@@ -22,6 +22,7 @@ from tests.cluster.leaving import (
     has_moved,
     karpenter_says,
     label,
+    nothing_was_said,
     notice,
     only_pod,
     pods,
@@ -134,6 +135,16 @@ def test_a_notice_for_an_instance_that_is_no_node_waits_for_its_node(cluster: Cl
             fence = {"key": "tenantry.dev/leaving", "value": "Spot", "effect": "NoSchedule"}
             eventually("the node is kept free", lambda: fence in taints(cluster, "node-late"))
         assert operator.metric("tenantry_handovers_total") == 0
+    nothing_was_said(cluster)
+
+
+def test_what_karpenter_said_a_moment_before_the_operator_came_is_heard(cluster: Cluster, operators: Operators) -> None:
+    fence = {"key": "tenantry.dev/leaving", "value": "Spot", "effect": "NoSchedule"}
+    with another_node(cluster, "node-told-early", "spot", "i-0cccccccccccccccc"):
+        karpenter_says(cluster, "SpotInterrupted", "node-told-early")
+        operators.start().says("synced")
+        eventually("the node is kept free", lambda: fence in taints(cluster, "node-told-early"))
+    nothing_was_said(cluster)
 
 
 def test_a_notice_that_is_called_off_leaves_an_orphan_without_an_end_that_goes_when_its_streams_have(

@@ -49,7 +49,7 @@ async def hand_over(
         handovers = Handovers(client, live, pods, scraper, changed, evictions)
         async with asyncio.TaskGroup() as group:
             group.create_task(handovers.run())
+            await handovers.nodes.synced.wait()  # what is about an unknown node is not kept, or not for long
             group.create_task(Events(client, handovers.hear).reflector.run())
             if queue is not None:
-                await handovers.nodes.synced.wait()  # what is about an unknown node is not kept for long
                 group.create_task(QueueReader(queue, handovers.report).run())
