@@ -82,28 +82,47 @@ async def operated(directory: Path, options: argparse.Namespace, stage: Stage, f
         stage.say("control plane for the operator is up")
         async with Api(world.administrator(kubeconfig)) as api:
             with world.operator(account, directory, *options.operator_option) as running:
-                await running.says("synced")
-                before = world.server_cpu(directory)
-                found |= await _converge(api, running, options)
-                _note_servers(found, "operator", directory, before, options.tenants)
-                if "bare_s" in found:
-                    found["convergence_ratio"] = found["operator_s"] / found["bare_s"]
-                stage.say(f"converged: {found['operator_s']:.1f} s, {found['rss_mb']:.0f} MB")
-                if options.quiet:
-                    found["quiet_writes"] = await _silence(running, options.quiet)
-                    stage.say(f"{found['quiet_writes']:.0f} writes in {options.quiet:.0f} s of quiet")
-                await _idle(running)
+                async with running.at_work():
+                    await _from_nothing(api, directory, running, options, stage, found)
             with world.operator(account, directory, *options.operator_option) as running:
-                found |= await _restart(running, options.tenants)
-                stage.say(f"restarted: watching after {found['restart_watch_s']:.1f} s")
-                if samples := drift.fitting(options.samples, options.tenants):
-                    found |= await drift.measure(api, samples)
-                    stage.say(f"drift put back: p99 {found['drift_p99_s']:.2f} s")
-                found["rss_mb"] = max(found["rss_mb"], running.memory_mb())
-                if not options.no_delete:
-                    found["delete_s"] = await _delete(api, options.tenants)
-                    stage.say(f"deleted: {found['delete_s']:.1f} s")
-                found["rss_mb"] = max(found["rss_mb"], running.memory_mb())
+                async with running.at_work():
+                    await _from_a_restart(api, running, options, stage, found)
+
+
+async def _from_nothing(
+    api: Api,
+    directory: Path,
+    running: world.OperatorProcess,
+    options: argparse.Namespace,
+    stage: Stage,
+    found: figures.Measured,
+) -> None:
+    await running.says("synced")
+    before = world.server_cpu(directory)
+    found |= await _converge(api, running, options)
+    _note_servers(found, "operator", directory, before, options.tenants)
+    if "bare_s" in found:
+        found["convergence_ratio"] = found["operator_s"] / found["bare_s"]
+    stage.say(f"converged: {found['operator_s']:.1f} s, {found['rss_mb']:.0f} MB")
+    if options.quiet:
+        found["quiet_writes"] = await _silence(running, options.quiet)
+        stage.say(f"{found['quiet_writes']:.0f} writes in {options.quiet:.0f} s of quiet")
+    await _idle(running)
+
+
+async def _from_a_restart(
+    api: Api, running: world.OperatorProcess, options: argparse.Namespace, stage: Stage, found: figures.Measured
+) -> None:
+    found |= await _restart(running, options.tenants)
+    stage.say(f"restarted: watching after {found['restart_watch_s']:.1f} s")
+    if samples := drift.fitting(options.samples, options.tenants):
+        found |= await drift.measure(api, samples)
+        stage.say(f"drift put back: p99 {found['drift_p99_s']:.2f} s")
+    found["rss_mb"] = max(found["rss_mb"], running.memory_mb())
+    if not options.no_delete:
+        found["delete_s"] = await _delete(api, options.tenants)
+        stage.say(f"deleted: {found['delete_s']:.1f} s")
+    found["rss_mb"] = max(found["rss_mb"], running.memory_mb())
 
 
 def _note_servers(found: figures.Measured, run: str, directory: Path, before: dict[str, float], tenants: int) -> None:

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,10 +127,26 @@ class OperatorProcess:
         """Wait until it has logged this; the seconds since it was started."""
         async with asyncio.timeout(patience):
             while not self.lines(message):
-                if self.process.poll() is not None:
-                    raise RuntimeError(f"the operator has ended:\n{self.log.read_text()[-3000:]}")
+                self._check()
                 await asyncio.sleep(0.05)
         return time.monotonic() - self.began
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        """Whatever is awaited in the block is given up when the process ends, which it does when its Lease is lost."""
+        async with asyncio.TaskGroup() as group:
+            guard = group.create_task(self._guard())
+            yield
+            guard.cancel()
+
+    async def _guard(self) -> None:
+        while True:
+            self._check()
+            await asyncio.sleep(0.5)
+
+    def _check(self) -> None:
+        if self.process.poll() is not None:
+            raise RuntimeError(f"the operator has ended:\n{self.log.read_text()[-3000:]}")
 
     def stop(self) -> None:
         """SIGTERM, as a roll-out does it."""
