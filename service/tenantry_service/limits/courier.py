@@ -16,7 +16,6 @@ from tenantry_service.limits.bounds import Bounds
 from tenantry_service.limits.buckets import Refusal
 from tenantry_service.limits.calls import Batch, Call
 from tenantry_service.limits.connection import Asker, Reply, pack
-from tenantry_service.limits.limiter import Unknown
 from tenantry_service.limits.link import TIMEOUT_SECONDS, Link
 from tenantry_service.limits.packed import UnreadableError
 from tenantry_service.limits.settlement import Settlement
@@ -194,7 +193,8 @@ class Courier:
         elif isinstance(meaning, Refusal):
             asked.done(meaning)
         elif asked.again:
-            asked.done(Unknown("Redis' clock runs away"))
+            # Twice too late: it, the network or this process stands still. That is no answer either.
+            self._sender.unanswered(tenant, [asked], "Redis' clock runs away, or answers come too late")
         else:
             # Its clock has stepped forward: now we know the time.
             asked.again = True

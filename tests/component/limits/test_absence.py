@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+import pytest
 from localcluster.datastores import Redis
 from tenantry_service.limits.buckets import Refusal, Reservation
 from tenantry_service.limits.limiter import Mode, Unknown
@@ -138,3 +139,20 @@ async def test_who_begins_while_redis_cannot_be_reached_yet_waits_for_it(
     finally:
         touch.cancel()
         await asyncio.gather(touch, return_exceptions=True)
+
+
+async def test_answers_that_come_too_late_twice_are_no_answers(
+    asking: Asking, admin: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    courier = asking.limiter._courier
+    with monkeypatch.context() as behind:
+        # As if this process stood still on the way to Redis each time.
+        courier.set_clock(courier.now_ms - 10_000)
+        behind.setattr(courier, "set_clock", lambda now_ms: None)
+        decision = await asking.ask(OPEN)
+        assert isinstance(decision, Unknown)
+        assert "too late" in decision.reason
+        held = await asking.granted(SHARING)
+        assert held.local
+    asking.settle(SHARING, held)
+    await until(lambda: set(events(admin)) == {used(held)})
