@@ -1,5 +1,7 @@
 """Redis keeps the laws of limits, and gives in each case the very answers of the memory store."""
 
+from functools import partial
+
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -7,7 +9,7 @@ from localcluster.datastores import Redis
 from tenantry_service.limits import calls
 
 from tests.component.limits.redis_store import Client, RedisStore, load
-from tests.unit.service.limits_law import LimitsMachine, Store
+from tests.unit.service.limits_law import LimitsMachine
 
 
 def test_the_laws_hold_in_redis(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,8 +20,7 @@ def test_the_laws_hold_in_redis(monkeypatch: pytest.MonkeyPatch) -> None:
         script = load(client)
 
         class RedisMachine(LimitsMachine):
-            def make_store(self) -> Store:
-                return RedisStore(client, script)
+            new_store = partial(RedisStore, client, script)
 
         steps = settings(max_examples=40, stateful_step_count=30, deadline=None)
         run_state_machine_as_test(RedisMachine, settings=steps)

@@ -2,13 +2,12 @@
 
 from hypothesis import settings
 
-from tests.unit.service.limits_law import LimitsMachine, Store
+from tests.unit.service.limits_law import LimitsMachine
 from tests.unit.service.memory_store import MemoryStore
 
 
 class MemoryMachine(LimitsMachine):
-    def make_store(self) -> Store:
-        return MemoryStore()
+    new_store = MemoryStore
 
 
 TestLimitsInMemory = MemoryMachine.TestCase
