@@ -22,7 +22,6 @@ from tenantry_usage.lines import Line
 from tests.component.ledger.making import event, lost, put
 from tests.component.ledger.world import World
 
-TODAY = datetime.now(UTC).date()
 DAY_MS = 86_400_000
 
 
@@ -37,7 +36,7 @@ async def published(world: World, tenant: str = "acme") -> Spend | None:
     return spend.decode(value) if isinstance(value, bytes) else None
 
 
-async def test_a_tenant_s_spend_is_what_the_ledger_says(world: World) -> None:
+async def test_a_tenant_s_spend_is_what_the_ledger_says(world: World, today: date) -> None:
     publishing = publisher(world)
     await put(world.redis, event("a"), event("b", served_model="gpt-5", nano_usd=7), lost(event("c")))
     await put(world.redis, event("d", tenant="globex"))
@@ -45,8 +44,8 @@ async def test_a_tenant_s_spend_is_what_the_ledger_says(world: World) -> None:
     await publishing.publish()
     found = await published(world)
     assert found is not None
-    assert (found.day.start, found.day.requests, found.day.nano_usd, found.day.estimated) == (TODAY, 3, 91_007, 1)
-    assert (found.month.start, found.month.requests) == (TODAY.replace(day=1), 3)
+    assert (found.day.start, found.day.requests, found.day.nano_usd, found.day.estimated) == (today, 3, 91_007, 1)
+    assert (found.month.start, found.month.requests) == (today.replace(day=1), 3)
     by_model = {line.model: (line.requests, line.nano_usd) for line in found.days}
     assert by_model == {"gpt-4o": (2, 91_000), "gpt-5": (1, 7)}
     other = await published(world, "globex")
@@ -83,15 +82,15 @@ async def test_a_redis_that_forgot_gets_its_roll_ups_again(world: World) -> None
     assert await published(world) is not None
 
 
-def test_more_models_than_anybody_reads_are_told_as_one_line() -> None:
-    lines = [Day(day=TODAY, model=f"m{number}", requests=1, nano_usd=number) for number in range(700)]
+def test_more_models_than_anybody_reads_are_told_as_one_line(today: date) -> None:
+    lines = [Day(day=today, model=f"m{number}", requests=1, nano_usd=number) for number in range(700)]
     made = rollups.build(lines, datetime.now(UTC))
     assert len(made.days) == rollups.MOST_LINES + 1
     assert made.days[-1].model == rollups.OTHER
     assert sum(line.nano_usd for line in made.days) == made.day.nano_usd == sum(range(700))
 
 
-async def test_a_month_is_dropped_once_its_sums_are_right_and_only_then(world: World) -> None:
+async def test_a_month_is_dropped_once_its_sums_are_right_and_only_then(world: World, today: date) -> None:
     now = time.time_ns() // 1_000_000
     old = event("old")._replace(occurred_at_ms=now - 100 * DAY_MS)
     old = old._replace(event_id=f"req_{old.occurred_at_ms:011x}old")
@@ -99,13 +98,13 @@ async def test_a_month_is_dropped_once_its_sums_are_right_and_only_then(world: W
     await world.round()
     connection = await world.mover.connect()
     await connection.execute(
-        "UPDATE usage_daily SET nano_usd = nano_usd + 1 WHERE day < $1", TODAY - timedelta(days=50)
+        "UPDATE usage_daily SET nano_usd = nano_usd + 1 WHERE day < $1", today - timedelta(days=50)
     )
     retention = Retention(world.mover.connect, 2, world.figures)
     await retention.enforce()
     assert (world.figures.dropped_partitions, world.figures.unequal_partitions) == (0, 1)
     await connection.execute(
-        "UPDATE usage_daily SET nano_usd = nano_usd - 1 WHERE day < $1", TODAY - timedelta(days=50)
+        "UPDATE usage_daily SET nano_usd = nano_usd - 1 WHERE day < $1", today - timedelta(days=50)
     )
     connection.terminate()
     await retention.enforce()
@@ -119,7 +118,9 @@ def usage(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-async def test_usage_is_exported_from_postgres_as_csv_and_as_focus(world: World, database: str, tmp_path: Path) -> None:
+async def test_usage_is_exported_from_postgres_as_csv_and_as_focus(
+    world: World, database: str, tmp_path: Path, today: date
+) -> None:
     await put(world.redis, event("a", key_name="web"), event("b", key_name="web"), event("c", tenant="globex"))
     await world.round()
     file = tmp_path / "url"
@@ -127,7 +128,7 @@ async def test_usage_is_exported_from_postgres_as_csv_and_as_focus(world: World,
     done = usage("export", "--database-file", file, "--tenant", "acme")
     assert done.returncode == 0, done.stderr
     (row,) = csv.DictReader(io.StringIO(done.stdout))
-    assert (row["day"], row["key"], row["requests"], row["usd"]) == (str(TODAY), "web", "2", "0.000002000")
+    assert (row["day"], row["key"], row["requests"], row["usd"]) == (str(today), "web", "2", "0.000002000")
     done = usage("export", "--database-file", file, "--format", "focus", "--account", "ACME Platform")
     assert done.returncode == 0, done.stderr
     found = list(csv.DictReader(io.StringIO(done.stdout)))
@@ -138,7 +139,7 @@ async def test_usage_is_exported_from_postgres_as_csv_and_as_focus(world: World,
         assert not [column for column in focus.NEVER_NULL if not row[column]]
         for price in focus.UNIT_PRICES:
             assert Decimal(row[price]) * Decimal(row["PricingQuantity"]) == Decimal(row["ListCost"]), price
-        assert row["ChargePeriodStart"] == f"{TODAY}T00:00:00Z"
+        assert row["ChargePeriodStart"] == f"{today}T00:00:00Z"
 
 
 def test_a_laptop_s_usage_is_shown(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -68,17 +68,16 @@ async def laptop(tmp_path: Path) -> AsyncIterator[OwnSource]:
     ledger.close()
 
 
-async def test_a_laptop_says_what_is_in_its_file_and_what_its_limiter_knows(laptop: OwnSource) -> None:
+async def test_a_laptop_says_what_is_in_its_file_and_what_its_limiter_knows(today: date, laptop: OwnSource) -> None:
     status, said = await ask(laptop)
     assert status == 200
-    today = datetime.now(UTC).date().isoformat()
     assert (said["tenant"], said["key"]["name"], said["day"]["requests"]) == ("acme", "web", 2)
     assert said["day"]["nanoUsd"] == said["month"]["nanoUsd"] == 3000
-    assert [(line["day"], line["model"], line["requests"]) for line in said["days"]] == [(today, "gpt-4o", 2)]
+    assert [(line["day"], line["model"], line["requests"]) for line in said["days"]] == [(str(today), "gpt-4o", 2)]
     assert (said["budget"]["window"], said["budget"]["spentNanoUsd"]) == ("Day", 400)
     assert said["budget"]["remainingNanoUsd"] == 9_600
     assert (said["key"]["budget"]["spentNanoUsd"], said["key"]["budget"]["remainingNanoUsd"]) == (400, 100)
-    assert said["budget"]["start"].startswith(today)
+    assert said["budget"]["start"].startswith(str(today))
 
 
 @pytest.mark.parametrize("key", [None, SECRET + "x", "tn_unknown_" + "x" * 43])
@@ -88,7 +87,7 @@ async def test_nobody_else_hears_it(laptop: OwnSource, key: str | None) -> None:
     assert said["error"]["type"] == "invalid_request_error"
 
 
-async def test_a_pod_says_what_the_ledger_wrote_for_it(world: World, tmp_path: Path) -> None:
+async def test_a_pod_says_what_the_ledger_wrote_for_it(today: date, world: World, tmp_path: Path) -> None:
     publisher = Publisher(world.redis, world.mover.connect, world.figures)
     world.mover.wrote = publisher.changed
     await put(world.redis, event("a"), event("b", tenant="globex", nano_usd=9))
@@ -103,7 +102,9 @@ async def test_a_pod_says_what_the_ledger_wrote_for_it(world: World, tmp_path: P
     assert said["asOf"] is not None
 
 
-async def test_a_roll_up_of_an_earlier_window_says_nothing_of_this_one(world: World, tmp_path: Path) -> None:
+async def test_a_roll_up_of_an_earlier_window_says_nothing_of_this_one(
+    world: World, tmp_path: Path, today: date
+) -> None:
     old = spend.decode(
         b'{"asOf":"2020-01-01T00:00:00Z","day":{"start":"2020-01-01","requests":5},"month":{"start":"2020-01-01"}}'
     )
@@ -113,7 +114,7 @@ async def test_a_roll_up_of_an_earlier_window_says_nothing_of_this_one(world: Wo
     file.write_text(world.redis._url())
     _, said = await ask(RedisSource(file))
     assert said["day"]["requests"] == 0
-    assert said["day"]["start"] == datetime.now(UTC).date().isoformat()
+    assert said["day"]["start"] == str(today)
 
 
 async def test_without_redis_what_is_left_is_unknown_and_not_made_up(tmp_path: Path) -> None:
