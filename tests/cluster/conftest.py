@@ -9,6 +9,9 @@ from localcluster.controlplane import ControlPlane
 from tests.cluster.cluster import Cluster
 from tests.cluster.installation import Installation, install
 from tests.cluster.kubectl import Kubectl, kubectl_for
+from tests.cluster.leaving import under_way
+from tests.cluster.operator_process import Operators
+from tests.cluster.pod_proxy import PodProxy
 
 HERE = Path(__file__).parent
 
@@ -67,3 +70,18 @@ def installation(control_plane_kubeconfig: Path, tmp_path_factory: pytest.TempPa
 def cluster(installation: Installation) -> Cluster:
     """The cluster as its administrator sees it, with the platform installed."""
     return installation.cluster
+
+
+@pytest.fixture
+def streams() -> Iterator[PodProxy]:
+    """What pods say of themselves; at first that a stream is open."""
+    with PodProxy(under_way(1)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def operators(installation: Installation, streams: PodProxy, tmp_path: Path) -> Iterator[Operators]:
+    """Operators of a test that reach pods through `streams`."""
+    running = Operators(installation.operator, tmp_path, always=("--pod-proxy", streams.url))
+    yield running
+    running.end()

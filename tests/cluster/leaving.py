@@ -6,14 +6,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any, Self
 
 from tenantry_operator.interruption.signals import Kind, Mark, Source
 
 from tests.cluster.cluster import TENANTS, Cluster, eventually
 from tests.cluster.pod_proxy import Says
+from tests.cluster.stand_in import Answerer, StandIn
 
 NODES = "/api/v1/nodes"
 EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
@@ -58,6 +58,11 @@ def clear(cluster: Cluster, node: str) -> None:
     )
 
 
+def cordon(cluster: Cluster, node: str, *, on: bool = True) -> None:
+    """Whether the scheduler leaves the node out."""
+    cluster.patch(f"{NODES}/{node}", {"spec": {"unschedulable": True if on else None}})
+
+
 def pods(cluster: Cluster, name: str) -> list[Object]:
     """The tenant's pods that are not on their way out."""
     found: list[Object] = cluster.call("GET", f"/api/v1/namespaces/tenant-{name}/pods")["items"]
@@ -76,6 +81,11 @@ def label(cluster: Cluster, pod: str, key: str) -> str | None:
     if found is None or "deletionTimestamp" in found["metadata"]:
         return None
     return str(found["metadata"]["labels"][f"tenantry.dev/{key}"])
+
+
+def every_node(cluster: Cluster) -> list[str]:
+    """The nodes' names."""
+    return [each["metadata"]["name"] for each in cluster.call("GET", NODES)["items"]]
 
 
 def taints(cluster: Cluster, node: str) -> list[Object]:
@@ -158,7 +168,7 @@ class Watched:
         self._thread.join(10)
 
 
-class InterruptionQueue:
+class InterruptionQueue(StandIn):
     """SQS as far as the operator uses it: messages come again until they are deleted. Use as a context manager.
 
     What AWS itself says to our client's requests is tried against moto (tests/component/infra/test_queue.py).
@@ -173,8 +183,8 @@ class InterruptionQueue:
         self.messages: dict[str, str] = {}
         queue = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
+        class Handler(Answerer):
+            def do_POST(self) -> None:  # noqa: N802 - http.server's name
                 """ReceiveMessage or DeleteMessage."""
                 asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 answer: Object = {}
@@ -184,31 +194,13 @@ class InterruptionQueue:
                     time.sleep(0.2)  # a short long poll
                     found = list(queue.messages.items())
                     answer = {"Messages": [{"Body": b, "ReceiptHandle": h, "MessageId": h} for h, b in found]}
-                body = json.dumps(answer).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/x-amz-json-1.0")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                self.answer(200, answer, "application/x-amz-json-1.0")
 
-            def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/000000000000/interruptions"
+        super().__init__(Handler)
+        self.url += "/000000000000/interruptions"
 
     def notice(self, instance: str) -> None:
         """EventBridge's event of a Spot interruption."""
         detail = {"instance-id": instance, "instance-action": "terminate"}
         event = {"detail-type": "EC2 Spot Instance Interruption Warning", "source": "aws.ec2", "detail": detail}
         self.messages[f"{instance}-{time.time_ns()}"] = json.dumps(event)
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()

@@ -27,13 +27,6 @@ LIMIT = 15
 
 
 @pytest.fixture
-def streams() -> Iterator[PodProxy]:
-    """What pods say of themselves; at first that a stream is open."""
-    with PodProxy(under_way(1)) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 def operators(cluster: Cluster, installation: Installation, streams: PodProxy, tmp_path: Path) -> Iterator[Operators]:
     """Operators that the API server reaches and asks. After the test it asks nobody, as before."""
     (webhook,) = rendered("tenantry", "evictions")

@@ -5,7 +5,6 @@ And whatever happens to the operator meanwhile, it ends the same.
 
 import json
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +19,9 @@ from tests.cluster.leaving import (
     Object,
     Watched,
     clear,
+    cordon,
     endpoints,
+    every_node,
     has_moved,
     karpenter_says,
     label,
@@ -37,21 +38,6 @@ from tests.cluster.recording_proxy import Asked, proxies
 
 #: Seconds of notice where a node's end is waited for: pods are gone 10 s before it.
 NOTICE = 30
-
-
-@pytest.fixture
-def streams() -> Iterator[PodProxy]:
-    """What pods say of themselves; at first that a stream is open."""
-    with PodProxy(under_way(1)) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def operators(installation: Installation, streams: PodProxy, tmp_path: Path) -> Iterator[Operators]:
-    """Operators of a test."""
-    running = Operators(installation.operator, tmp_path, always=("--pod-proxy", streams.url))
-    yield running
-    running.end()
 
 
 def test_one_replica_moves_without_a_gap_and_leaves_before_its_node_though_a_stream_is_open(
@@ -152,11 +138,15 @@ def test_both_replicas_killed_in_the_middle_cut_nothing_and_the_next_one_goes_on
     operators.start().says("standing by")
     with tenants(cluster, "twice"):
         old, node = only_pod(cluster, "twice")
+        for each in every_node(cluster):
+            cordon(cluster, each)
         notice(cluster, node, LONG)
         eventually("it is under way", lambda: label(cluster, old, "pool") == "draining")
         for operator in operators.started:
             operator.kill()
         with Watched(cluster, "twice") as watched:
+            for each in every_node(cluster):
+                cordon(cluster, each, on=False)  # only now can the replacement run
             eventually("its replacement is ready", lambda: len(endpoints(cluster, "twice")) == 2)
             operators.start().says("synced")
             streams.says = under_way(0)

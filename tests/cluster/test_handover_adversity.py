@@ -5,20 +5,20 @@ Each has an outcome, which docs/spot.md states.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from localcluster.config import ZONES, capacity_labels
 from localcluster.controlplane import fake_node
 
 from tests.cluster.cluster import Cluster, eventually
-from tests.cluster.installation import Installation
 from tests.cluster.leaving import (
     LONG,
     NODES,
     InterruptionQueue,
     Watched,
+    cordon,
     endpoints,
+    every_node,
     has_moved,
     karpenter_says,
     label,
@@ -37,21 +37,6 @@ from tests.cluster.pod_proxy import PodProxy
 STRANDED_WITHIN = 120.0
 
 
-@pytest.fixture
-def streams() -> Iterator[PodProxy]:
-    """What pods say of themselves; at first that a stream is open."""
-    with PodProxy(under_way(1)) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def operators(installation: Installation, streams: PodProxy, tmp_path: Path) -> Iterator[Operators]:
-    """Operators of a test."""
-    running = Operators(installation.operator, tmp_path, always=("--pod-proxy", streams.url))
-    yield running
-    running.end()
-
-
 @contextmanager
 def another_node(cluster: Cluster, name: str, capacity: str, instance: str) -> Iterator[None]:
     """A node that joins, and leaves in the end."""
@@ -65,11 +50,6 @@ def another_node(cluster: Cluster, name: str, capacity: str, instance: str) -> I
         yield
     finally:
         cluster.delete(f"{NODES}/{name}")
-
-
-def every_node(cluster: Cluster) -> list[str]:
-    """The nodes' names."""
-    return [each["metadata"]["name"] for each in cluster.call("GET", NODES)["items"]]
 
 
 def test_all_spot_nodes_at_once_leave_everybody_on_on_demand_ones(
@@ -105,7 +85,7 @@ def test_without_room_the_old_pod_serves_on_and_the_tenant_says_what_it_lacks(
         old, node = only_pod(cluster, "stuck")
         others = [each for each in every_node(cluster) if each != node]
         for each in others:
-            cluster.patch(f"{NODES}/{each}", {"spec": {"unschedulable": True}})
+            cordon(cluster, each)
         notice(cluster, node, LONG)
         with Watched(cluster, "stuck") as watched:
             said = lambda: (cluster.condition("stuck", "Degraded") or {}).get("reason") == "ReplacementPending"  # noqa: E731
@@ -113,7 +93,7 @@ def test_without_room_the_old_pod_serves_on_and_the_tenant_says_what_it_lacks(
             assert cluster.condition("stuck", "Ready")["status"] == "True"  # type: ignore[index]
             assert operator.metric("tenantry_handover_stranded") == 1
             assert (label(cluster, old, "pool"), label(cluster, old, "serve")) == ("draining", "yes")
-            cluster.patch(f"{NODES}/{others[0]}", {"spec": {"unschedulable": None}})
+            cordon(cluster, others[0], on=False)
             eventually("room is used", lambda: has_moved(cluster, "stuck", node))
             cluster.wait_for("stuck", "Degraded", "False")
         assert watched.fewest == 1
