@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from prometheus_client.core import Metric
 from tenantry_operator import metrics as operator_metrics
-from tenantry_operator.live import Live
-from tenantry_operator.tenant_metrics import TenantMetrics
+from tenantry_operator.tenant_metrics import FAMILIES
 from tenantry_service.activator.door import House
 from tenantry_service.activator.main import Figures as ActivatorFigures
 from tenantry_service.activator.sleepers import Sleepers
@@ -59,7 +58,8 @@ def operator() -> list[Known]:
         described: Iterable[Metric] = collector.describe() if hasattr(collector, "describe") else ()
         labels = getattr(collector, "_labelnames", ())
         found += [_known(each, labels) for each in described]
-    return sorted({*found, *_of(TenantMetrics(Live()).collect())} - {each for each in found if _standard(each)})
+    found += [Known(each.name, "gauge", each.labels, each.help) for each in FAMILIES]
+    return sorted({each for each in found if not _standard(each)})
 
 
 def processes() -> list[tuple[str, list[Known]]]:

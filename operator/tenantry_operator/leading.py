@@ -113,7 +113,7 @@ class Leader:
         watches = (self._intake, self._children, self._pod_watch, self._tenant_watch)
         vitals.watch_age = lambda: max(each.age() for each in watches)
         board.live, board.told, board.in_flight = self._live, recorder.told, self._capacity.in_flight
-        metrics.REGISTRY.register(TenantMetrics(self._live))
+        vitals.tenants = TenantMetrics(self._live).text
         metrics.LEADING.set(1)
 
     def _moved(self, tenant: str) -> None:

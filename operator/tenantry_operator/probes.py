@@ -4,7 +4,7 @@ An operator that answers can still be deaf or stuck; so health asks how long the
 and when a watch last said something, not whether the process runs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -22,6 +22,10 @@ def _zero() -> float:
     return 0.0
 
 
+def _nothing(_: Container[str]) -> str:
+    return ""
+
+
 @dataclass(slots=True)
 class Vitals:
     """What the probes look at; ``main`` fills it in as the process goes from standing by to leading."""
@@ -31,6 +35,8 @@ class Vitals:
     started: bool = False
     oldest_wait: Callable[[], float] = _zero
     watch_age: Callable[[], float] = _zero
+    #: Text of the metrics that the registry has not got, of those that are named or of all.
+    tenants: Callable[[Container[str]], str] = _nothing
 
     def sickness(self) -> str | None:
         """Why the process should be started anew, or None."""
@@ -58,8 +64,12 @@ async def serve(vitals: Vitals, *, host: str, port: int) -> web.AppRunner:
     async def readyz(_: web.Request) -> web.Response:
         return _answer(vitals.unreadiness())
 
-    async def exposition(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(metrics.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def exposition(request: web.Request) -> web.Response:
+        # As in the client libraries: ``?name[]=…``, as often as wanted, asks for some only.
+        wanted = request.query.getall("name[]", [])
+        registry = metrics.REGISTRY.restricted_registry(wanted) if wanted else metrics.REGISTRY
+        body = generate_latest(registry) + vitals.tenants(wanted).encode()
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
     app.router.add_get("/healthz", healthz)

@@ -3,44 +3,16 @@
 from datetime import timedelta
 from html.parser import HTMLParser
 
-from msgspec.structs import replace
-from prometheus_client import CollectorRegistry, generate_latest
-from tenantry_operator.api.conditions import Condition, ConditionStatus
-from tenantry_operator.api.decode import FieldError, decode_tier
-from tenantry_operator.api.tenant import TenantStatus, Usage
+from tenantry_operator.api.decode import FieldError
 from tenantry_operator.interruption.signals import Kind
 from tenantry_operator.kube.events import Told
 from tenantry_operator.live import Leaving, Live
 from tenantry_operator.live import TenantRecord as Record
 from tenantry_operator.page.html import page
 from tenantry_operator.page.view import WHY, Board, Overview, overview
-from tenantry_operator.tenant_metrics import TenantMetrics
 
-from tests.unit.operator.tenants import NOW, tenant
-
-
-def record(name: str, *, ready: bool = True, spend: str | None = None, message: str = "", **spec: object) -> Record:
-    """A Tenant as the operator knows it."""
-    made = tenant(**spec)
-    made = replace(made, metadata=replace(made.metadata, name=name))
-    condition = Condition(
-        type="Ready",
-        status=ConditionStatus.TRUE if ready else ConditionStatus.FALSE,
-        reason="Ready" if ready else "QuotaBlocked",
-        message=message,
-        last_transition_time=NOW,
-    )
-    usage = None if spend is None else Usage(spend=spend)
-    status = TenantStatus(conditions=(condition,), replicas=2, ready_replicas=1, usage=usage)
-    return Record(made.metadata, status, made)
-
-
-def live(*records: Record) -> Live:
-    """The operator's picture, with a tier that has a budget."""
-    found = Live(tenants={each.meta.name: each for each in records})
-    raw = {"metadata": {"name": "standard"}, "spec": {"budget": {"amount": "50"}, "autoscaling": {"maxReplicas": 7}}}
-    found.tiers["standard"] = decode_tier(raw)
-    return found
+from tests.unit.operator.picture import live, record
+from tests.unit.operator.tenants import NOW
 
 
 def shown(picture: Live, events: tuple[Told, ...] = ()) -> Overview:
@@ -115,23 +87,3 @@ def test_a_replica_that_stands_by_says_so_and_nothing_else() -> None:
     text = page(Board().show(NOW))
     assert "This replica stands by" in text
     assert "<table" not in text
-
-
-def test_metrics_of_tenants_are_those_of_the_moment() -> None:
-    picture = live(record("acme", spend="45"), record("globex", ready=False, budget={"amount": "9", "window": "Day"}))
-    registry = CollectorRegistry()
-    registry.register(TenantMetrics(picture))
-    lines = set(generate_latest(registry).decode().splitlines())
-    assert lines >= {
-        'tenantry_tenant_ready{tenant="acme",tier="standard"} 1.0',
-        'tenantry_tenant_ready{tenant="globex",tier="standard"} 0.0',
-        'tenantry_tenants{reason="QuotaBlocked",tier="standard"} 1.0',
-        'tenantry_tenant_replicas{tenant="acme"} 2.0',
-        'tenantry_tenant_replicas_max{tenant="acme"} 7.0',
-        'tenantry_budget_spent_usd{tenant="acme"} 45.0',
-        'tenantry_budget_limit_usd{tenant="acme",window="Month"} 50.0',
-        'tenantry_budget_limit_usd{tenant="globex",window="Day"} 9.0',
-    }
-    assert 'tenantry_budget_spent_usd{tenant="globex"}' not in str(lines)
-    del picture.tenants["acme"]
-    assert b"acme" not in generate_latest(registry)

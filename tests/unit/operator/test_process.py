@@ -64,6 +64,12 @@ async def test_the_probes_answer_over_http() -> None:
                 assert response.status == 200
             async with session.get(f"{base}/metrics") as response:
                 assert "tenantry_queue_depth" in await response.text()
+            vitals.tenants = lambda wanted: f"tenantry_queue_parked: {'tenantry_queue_parked' in wanted}"
+            asked = {"name[]": "tenantry_queue_parked"}
+            async with session.get(f"{base}/metrics", params=asked) as response:
+                text = await response.text()
+                assert text.endswith("tenantry_queue_parked 0.0\ntenantry_queue_parked: True")
+                assert text.count("# TYPE") == 1, "what is not asked for is not worked out"
     finally:
         await runner.cleanup()
 
