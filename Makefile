@@ -112,7 +112,7 @@ soak-proxy: $(VENV)/ready ## Fifteen minutes of mixed load with faults on the se
 	@$(RUN)/python -m tests.bench.soak $(BENCH_ARGS)
 
 .PHONY: soak-spot
-soak-spot: $(VENV)/ready ## A hundred interruptions of a Spot node under load (INTERRUPTIONS, NOTICE, LONGEST, RATE, STREAMS)
+soak-spot: $(VENV)/ready ## A hundred interruptions of Spot nodes under load (INTERRUPTIONS, NOTICE, EVERY, NODES, LONGEST, RATE, STREAMS)
 	@PYTHONPATH=kind $(RUN)/python -m tests.bench.spot
 
 clean: cluster-down ## Also remove the virtual environment and build results

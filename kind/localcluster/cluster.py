@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from localcluster import engine, kindcluster, nodeimage, ports, tools
 from localcluster.cache import locked
-from localcluster.config import cluster_name
+from localcluster.config import WORKERS, cluster_name
 from localcluster.engine import Engine, Places
 from localcluster.kindcluster import Cluster, find, kind_env, known_names, network_name
 from localcluster.machine import Machine, look, require_disk
@@ -28,10 +28,17 @@ class Bringing:
     """
 
     def __init__(
-        self, checkout: Checkout, name: str, *, node_image: str | None = None, port: int | None = None
+        self,
+        checkout: Checkout,
+        name: str,
+        *,
+        node_image: str | None = None,
+        port: int | None = None,
+        workers: int = WORKERS,
     ) -> None:
         self.checkout = checkout
         self.name = name
+        self._workers = workers
         self._wanted_image = node_image
         self._port = port
         self._machine: Machine | None = None
@@ -126,11 +133,12 @@ class Bringing:
             place.mkdir(parents=True, exist_ok=True)
             facts = kindcluster.facts_of(self.checkout, self.name)
             known = find(self.checkout, self.name, self.engine)
-            if facts is not None and facts.complete and known is not None and kindcluster.revive(known, log):
+            usable = facts is not None and facts.complete and facts.workers == self._workers
+            if usable and known is not None and kindcluster.revive(known, log):
                 self._cluster = known
                 return
             self._cluster = kindcluster.create(
-                self.checkout, self.name, self.engine, self._machine, self._image, self._port, log
+                self.checkout, self.name, self.engine, self._machine, self._image, self._port, log, self._workers
             )
 
 

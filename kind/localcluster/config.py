@@ -14,6 +14,9 @@ from localcluster.machine import Cgroups
 REGION = "local-1"
 ZONES = ("local-1a", "local-1b")
 
+#: Workers of a cluster, unless more are asked for: a node can go, and there is another.
+WORKERS = 2
+
 #: Number of capability CAP_SYS_RESOURCE (capabilities(7)).
 CAP_SYS_RESOURCE = 24
 
@@ -28,6 +31,7 @@ class Spec:
     own_image: bool
     cgroups: Cgroups
     missing_capabilities: frozenset[int]
+    workers: int = WORKERS
 
 
 def kind_config(spec: Spec) -> str:
@@ -44,7 +48,7 @@ def kind_config(spec: Spec) -> str:
                 for port in spec.node_ports
             ],
         },
-        *(_worker(spec, zone) for zone in ZONES),
+        *(_worker(spec, number) for number in range(spec.workers)),
     ]
     document = {
         "kind": "Cluster",
@@ -58,12 +62,14 @@ def kind_config(spec: Spec) -> str:
     return json.dumps(document, indent=2)
 
 
-def _worker(spec: Spec, zone: str) -> dict[str, object]:
+def _worker(spec: Spec, number: int) -> dict[str, object]:
+    zone = ZONES[number % len(ZONES)]
+    node = f"worker-{zone}" if number < len(ZONES) else f"worker-{zone}-{number}"
     return {
         "role": "worker",
         "image": spec.image,
         "labels": capacity_labels("spot", zone),
-        "kubeadmConfigPatches": [_registration("JoinConfiguration", spec.name, f"worker-{zone}", zone)],
+        "kubeadmConfigPatches": [_registration("JoinConfiguration", spec.name, node, zone)],
     }
 
 
@@ -121,3 +127,8 @@ def _document(api_version: str, kind: str, content: dict[str, object]) -> str:
 def cluster_name(name: str, checkout_id: str) -> str:
     """Return kind's name for a checkout's cluster; node names (and so host names) begin with it."""
     return f"tenantry-{name}-{checkout_id[:6]}"
+
+
+def worker_names(kind_name: str, workers: int = WORKERS) -> list[str]:
+    """Return what kind calls the workers: containers and nodes alike."""
+    return [f"{kind_name}-worker{number if number > 1 else ''}" for number in range(1, workers + 1)]

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from localcluster import ports, tools
-from localcluster.config import Spec, cluster_name, kind_config
+from localcluster.config import WORKERS, Spec, cluster_name, kind_config, worker_names
 from localcluster.engine import Engine, Places
 from localcluster.machine import Machine
 from localcluster.paths import Checkout
@@ -36,6 +36,7 @@ class Facts:
     nodeImage: str  # noqa: N815
     kubeconfig: str
     complete: bool  # whether `up` got to its end
+    workers: int = WORKERS
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Cluster:
     kubeconfig: Path
     node_ports: list[int]
     engine: Engine
+    worker_count: int = WORKERS
 
     @property
     def control_plane(self) -> str:
@@ -57,7 +59,7 @@ class Cluster:
     @property
     def workers(self) -> list[str]:
         """The workers' container and node names."""
-        return [f"{self.kind_name}-worker", f"{self.kind_name}-worker2"]
+        return worker_names(self.kind_name, self.worker_count)
 
     def load_image(self, ref: str, log: StepLog | None = None) -> None:
         """Copy one image from the engine into every node."""
@@ -74,7 +76,8 @@ def find(checkout: Checkout, name: str, docker: Engine) -> Cluster | None:
     facts = facts_of(checkout, name)
     if facts is None:
         return None
-    return Cluster(checkout, name, facts.kindName, Path(facts.kubeconfig), list(facts.nodePorts), docker)
+    given = list(facts.nodePorts)
+    return Cluster(checkout, name, facts.kindName, Path(facts.kubeconfig), given, docker, facts.workers)
 
 
 def facts_of(checkout: Checkout, name: str) -> Facts | None:
@@ -124,7 +127,14 @@ def revive(known: Cluster, log: StepLog) -> bool:
 
 
 def create(
-    checkout: Checkout, name: str, docker: Engine, machine: Machine, image: str, port: int | None, log: StepLog
+    checkout: Checkout,
+    name: str,
+    docker: Engine,
+    machine: Machine,
+    image: str,
+    port: int | None,
+    log: StepLog,
+    workers: int = WORKERS,
 ) -> Cluster:
     place = checkout.cluster_dir(name)
     kind = tools.kind(checkout)
@@ -133,18 +143,20 @@ def create(
     log.run([kind, "delete", "cluster", "--name", kind_name, "--kubeconfig", place / "kubeconfig"], env=env)
     chosen = _choose_ports(checkout, name, port)
     own = image.startswith("tenantry.dev/")
-    spec = Spec(kind_name, image, chosen, own, machine.cgroups, machine.missing_capabilities)
+    spec = Spec(kind_name, image, chosen, own, machine.cgroups, machine.missing_capabilities, workers)
     (place / "kind.json").write_text(kind_config(spec))
-    facts = Facts(name, kind_name, list(chosen), docker.host, image, str(place / "kubeconfig"), complete=False)
+    facts = Facts(
+        name, kind_name, list(chosen), docker.host, image, str(place / "kubeconfig"), complete=False, workers=workers
+    )
     # Before the cluster is there: `down` must find what an interrupted `up` leaves.
     _write(facts, place)
     _ensure_network(checkout, docker, log)
     argv = [kind, "create", "cluster", "--config", place / "kind.json", "--kubeconfig", place / "kubeconfig"]
     log.run([*argv, "--retain", "--wait", "0s", "--verbosity", "1"], env=env)
-    made = Cluster(checkout, name, kind_name, place / "kubeconfig", list(chosen), docker)
+    made = Cluster(checkout, name, kind_name, place / "kubeconfig", list(chosen), docker, workers)
     wait_ready(made, log)
     _write(replace(facts, complete=True), place)
-    log.note(f"3 nodes, host ports from {chosen[0]}")
+    log.note(f"{1 + workers} nodes, host ports from {chosen[0]}")
     return made
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from localcluster.config import WORKERS, worker_names
 from localcluster.engine import Engine
 from localcluster.images import Built
 from localcluster.steps import StepLog
@@ -16,9 +17,9 @@ from localcluster.steps import StepLog
 PATIENCE = 120
 
 
-def node_names(kind_name: str) -> list[str]:
-    """Return what kind calls the containers of our three nodes."""
-    return [f"{kind_name}-control-plane", f"{kind_name}-worker", f"{kind_name}-worker2"]
+def node_names(kind_name: str, workers: int = WORKERS) -> list[str]:
+    """Return what kind calls the containers of our nodes."""
+    return [f"{kind_name}-control-plane", *worker_names(kind_name, workers)]
 
 
 def load(built: Built, nodes: Sequence[str], docker: Engine, log: StepLog) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from localcluster import gateway, loading, release, tools
 from localcluster.cluster import Bringing, Cluster
-from localcluster.config import cluster_name
+from localcluster.config import WORKERS, cluster_name
 from localcluster.images import SIMULATOR, Build, Built, Image
 from localcluster.paths import Checkout
 from localcluster.release import Target
@@ -22,13 +22,19 @@ class Stand:
     """
 
     def __init__(
-        self, checkout: Checkout, name: str, wanted: Sequence[Image], settings: Mapping[str, str] | None = None
+        self,
+        checkout: Checkout,
+        name: str,
+        wanted: Sequence[Image],
+        settings: Mapping[str, str] | None = None,
+        workers: int = WORKERS,
     ) -> None:
         self._checkout = checkout
         self._name = name
-        self._bringing = Bringing(checkout, name)
+        self._bringing = Bringing(checkout, name, workers=workers)
         self._wanted = wanted
         self._settings = settings
+        self._workers = workers
         self._build = Build(checkout, wanted, lambda: self._bringing.engine)
         self._gateway: Built | None = None
 
@@ -85,11 +91,12 @@ class Stand:
         log.note(str(release.kubectl_program(self._checkout)))
 
     def _load_ahead(self, log: StepLog) -> None:
-        nodes = loading.node_names(cluster_name(self._name, self._checkout.id))
+        nodes = loading.node_names(cluster_name(self._name, self._checkout.id), self._workers)
         loading.load_ahead(self._build.built, nodes, self._bringing.engine, log)
 
     def _load(self, log: StepLog) -> None:
-        loading.load(self._build.built, loading.node_names(self.cluster.kind_name), self.cluster.engine, log)
+        nodes = [self.cluster.control_plane, *self.cluster.workers]
+        loading.load(self._build.built, nodes, self.cluster.engine, log)
 
     def _gateway_image(self, log: StepLog) -> None:
         self._gateway = gateway.image(self._checkout, log)

@@ -3,7 +3,7 @@
 import asyncio
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import openai
@@ -87,6 +87,28 @@ async def grow(
         pieces = await asyncio.gather(*open_streams, return_exceptions=True)
     whole = [(seconds + 5) * 2] * target + [seconds * 2] * (4 * target)
     return took, sum(got != wanted for got, wanted in zip(pieces, whole, strict=True))
+
+
+async def shrink(access: Access, fewer: Callable[[], bool], within: float) -> tuple[int, float]:
+    """Short streams without a pause while pods go: how many were cut, and the seconds until there were so few."""
+    over = asyncio.Event()
+
+    async def user() -> int:
+        cut = 0
+        async with asynchronous(access) as sdk:
+            while not over.is_set():
+                try:
+                    cut += await stream(sdk, 10) != 20
+                except openai.OpenAIError:
+                    cut += 1
+        return cut
+
+    users = [asyncio.create_task(user()) for _ in range(2)]
+    try:
+        took = await asyncio.to_thread(until, fewer, "fewer pods", within)
+    finally:
+        over.set()
+    return sum(await asyncio.gather(*users)), took
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -4,14 +4,13 @@ import asyncio
 import time
 from collections.abc import Callable
 
-import openai
 from localcluster import cluster, images
 from localcluster.paths import Checkout
 from localcluster.stand import Stand
 from localcluster.steps import run_steps
 
 from tests.e2e import load
-from tests.e2e.world import Access, World, until
+from tests.e2e.world import World
 
 CLUSTER = "scale"
 TARGET = 4
@@ -62,26 +61,6 @@ def grown(world: World, say: Callable[[str], None]) -> dict[str, float]:
         took, cut = asyncio.run(load.grow(world, access, "scaled", TARGET, 90, 60.0))
         say(f"five times the load -> five pods {took:.1f} s, {cut} streams cut")
         # One pod after the other goes, and none may take a stream with it.
-        more, down = asyncio.run(shrink(world, access))
+        more, down = asyncio.run(load.shrink(access, lambda: load.ready(world, "scaled") == 1, DOWN_WITHIN))
         say(f"back to one pod after {down:.0f} s, {more} streams cut")
         return {"five_times_s": took, "cut_streams": float(cut + more), "down_s": down}
-
-
-async def shrink(world: World, access: Access) -> tuple[int, float]:
-    """Short streams without a pause while pods go; how many were cut, and how long it took until one pod is left."""
-    over = asyncio.Event()
-
-    async def user() -> int:
-        cut = 0
-        async with load.asynchronous(access) as sdk:
-            while not over.is_set():
-                try:
-                    cut += await load.stream(sdk, 10) != 20
-                except openai.OpenAIError:
-                    cut += 1
-        return cut
-
-    users = [asyncio.create_task(user()) for _ in range(2)]
-    down = await asyncio.to_thread(until, lambda: load.ready(world, "scaled") == 1, "one pod is left", DOWN_WITHIN)
-    over.set()
-    return sum(await asyncio.gather(*users)), down

@@ -1,8 +1,9 @@
-"""`make soak-spot`: 100 interruptions of a Spot node under load, on a kind cluster of this checkout (made if need be).
+"""`make soak-spot`: 100 interruptions of Spot nodes under load, on a kind cluster of this checkout (made if need be).
 
-Environment: INTERRUPTIONS (100), NOTICE (120 seconds; 0: nodes die without notice), DRAINS (0: nodes that are emptied
-by `kubectl drain` in the end), LONGEST (90 seconds: the longest stream), RATE (50 requests a second), STREAMS (40 open
-ones), each of these for the tenants and once more for the workload without hand-over.
+Environment: INTERRUPTIONS (100), NOTICE (120 seconds; 0: nodes die without notice, one after the other), EVERY (36
+seconds between two notices; 0: a node is back before the next one goes), NODES (6 Spot nodes that take turns), DRAINS
+(0: nodes that are emptied by `kubectl drain` in the end), LONGEST (90 seconds: the longest stream), RATE (50 requests a
+second), STREAMS (40 open ones), each of these for the tenants and once more for the workload without hand-over.
 """
 
 import os
@@ -17,13 +18,13 @@ from tests.bench.spot.load import Shape
 from tests.bench.spot.soak import Plan, run
 from tests.bench.spot.stage import Stage
 
-CLUSTER = "test"
+CLUSTER = "soak"
 
 
 def main() -> int:
     """Bring the cluster up, interrupt, print. 1 when anything was lost."""
     checkout = Checkout.here()
-    stand = Stand(checkout, CLUSTER, (images.TENANTRY, images.SIMULATOR))
+    stand = Stand(checkout, CLUSTER, (images.TENANTRY, images.SIMULATOR), workers=int(_given("NODES", 6)))
     run_steps(stand.steps(), checkout.log_dir)
     shape = Shape(
         requests_per_second=_given("RATE", 50), streams=int(_given("STREAMS", 40)), longest=_given("LONGEST", 90)
@@ -31,6 +32,7 @@ def main() -> int:
     plan = Plan(
         interruptions=int(_given("INTERRUPTIONS", 100)),
         notice=_given("NOTICE", 120),
+        every=_given("EVERY", 36),
         drains=int(_given("DRAINS", 0)),
         load=shape,
         drained_load=shape,

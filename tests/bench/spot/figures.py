@@ -1,9 +1,16 @@
 """What an interruption soak has found: a table for people, and the line of JSON."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from tenantry_operator.interruption.handover import END_MARGIN
 
 from tests.bench.spot.load import Outcomes
+
+#: A pod knows its end in whole seconds, and a client hears of it a moment later.
+ROUNDED = timedelta(seconds=2)
 
 
 @dataclass
@@ -17,6 +24,17 @@ class Found:
     replacement_s: list[float] = field(default_factory=list)
     #: Without a notice: from each node's death to the last failure that a client has seen.
     outage_s: list[float] = field(default_factory=list)
+    #: When nodes that had a notice were killed.
+    ends: list[datetime] = field(default_factory=list)
+
+    def judge(self) -> None:
+        """Tenants' streams that ended early while no node was about to end are cut ones. Once, when all is over."""
+        wrong = untimely(self.served.early, self.ends)
+        self.served.ended_early -= len(wrong)
+        self.served.cut_streams += len(wrong)
+        self.served.failures += [
+            f"{each:%H:%M:%S} a stream was ended early though no node was to end" for each in wrong
+        ]
 
     def line(self) -> dict[str, float | int]:
         """The last line."""
@@ -57,6 +75,11 @@ class Found:
         """Table and line."""
         print(self.table())
         print(json.dumps(self.line()), flush=True)
+
+
+def untimely(early: Sequence[datetime], ends: Sequence[datetime]) -> list[datetime]:
+    """The early ends that no node's end explains: streams are ended in the last ``END_MARGIN`` before one."""
+    return [each for each in early if not any(end - END_MARGIN - ROUNDED <= each <= end for end in ends)]
 
 
 def percentile(values: list[float], part: float) -> float:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -46,6 +47,8 @@ class Outcomes:
     streams: int = 0
     cut_streams: int = 0
     ended_early: int = 0
+    #: When those were.
+    early: list[datetime] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     #: When something failed last (monotonic clock).
     failed_at: float = 0.0
@@ -141,6 +144,7 @@ class Load:
         except openai.OpenAIError as error:
             if got and isinstance(error, openai.APIError) and error.code == "draining":
                 self.outcomes.ended_early += 1
+                self.outcomes.early.append(datetime.now(UTC))
                 return
             self.outcomes.cut_streams += 1
             self.outcomes.fail(f"stream at {got} of {pieces}", error, began)

@@ -1,4 +1,5 @@
-"""Interruptions, one after the other, under load: a notice, and the node killed at its deadline without grace.
+"""Interruptions under load, one after the other or several at a time: a notice, and the node killed at its deadline
+without grace.
 
 Or killed without any notice. And, as what everybody does to nodes, `kubectl drain`.
 """
@@ -7,6 +8,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -26,6 +28,7 @@ WHOLE = Shape()
 class Plan:
     """How much of it. ``notice``: seconds, 0 for none. ``down``: until another node comes in the killed one's place.
 
+    ``every``: seconds between two notices, so that several nodes are on their way at a time; 0: one after the other.
     ``sooner``: once all are replaced, the node's end is so many seconds ahead instead, if that is earlier; 0: it stays.
     ``drains``: nodes that are emptied by `kubectl drain` in the end, tenants and all.
     """
@@ -33,6 +36,7 @@ class Plan:
     interruptions: int = 100
     drains: int = 0
     notice: float = 120.0
+    every: float = 0.0
     sooner: float = 0.0
     down: float = 2.0
     load: Shape = WHOLE
@@ -62,20 +66,46 @@ def run(stage: Stage, plan: Plan, say: Callable[[str], None]) -> Found:
 
         with served, drained:
             time.sleep(LULL)
-            for number in range(1, plan.interruptions + 1):
-                node = stage.populated()
-                waits = interrupt(stage, node, plan) if plan.notice else strike(stage, node, plan, found)
+            for node, waits in rotation(stage, plan, found):
                 found.interruptions += 1
                 found.replacement_s += waits
-                tell(f"{number}: {node} interrupted", waits)
+                tell(f"{found.interruptions}: {node} interrupted", waits)
             for _ in range(plan.drains):
                 node = stage.populated()
                 tell(f"{node} drained", drain(stage, node))
             time.sleep(LULL)
+    found.judge()
     return found
 
 
-def interrupt(stage: Stage, node: str, plan: Plan) -> list[float]:
+def rotation(stage: Stage, plan: Plan, found: Found) -> Iterator[tuple[str, list[float]]]:
+    """The interruptions as they end: the node, and the seconds until each tenant on it had all its replacements.
+
+    Each has a thread of its own from the notice until the node is back. One node at least is left to the others.
+    """
+    together = len(stage.kind.workers) - 1 if plan.every and plan.notice else 1
+    under_way: dict[Future[list[float]], str] = {}
+
+    def over(leave: int, until: float) -> Iterator[tuple[str, list[float]]]:
+        while (full := len(under_way) > leave) or time.monotonic() < until:
+            rest = max(0.0, until - time.monotonic())
+            if not under_way:
+                time.sleep(rest)
+            for each in wait(under_way, None if full else rest, FIRST_COMPLETED).done:
+                yield under_way.pop(each), each.result()
+
+    with ThreadPoolExecutor(together) as threads:
+        due = 0.0
+        for _ in range(plan.interruptions):
+            yield from over(together - 1, due)
+            due = time.monotonic() + plan.every
+            node = stage.populated(besides=frozenset(under_way.values()))
+            one = interrupt if plan.notice else strike
+            under_way[threads.submit(one, stage, node, plan, found)] = node
+        yield from over(0, 0.0)
+
+
+def interrupt(stage: Stage, node: str, plan: Plan, found: Found) -> list[float]:
     """One interruption; the seconds until each tenant on the node had all its replacements."""
     affected = on_node(stage, node)
     end = stage.notice(node, plan.notice)
@@ -84,6 +114,7 @@ def interrupt(stage: Stage, node: str, plan: Plan) -> list[float]:
         draining = stage.drain_plain(node)
     if plan.sooner and (end - datetime.now(UTC)).total_seconds() > plan.sooner:
         end = stage.notice(node, plan.sooner)
+    found.ends.append(end)
     time.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()))
     stage.kill(node)
     if draining.poll() is None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from localcluster.config import WORKERS
 from localcluster.kindcluster import Cluster as Kind
 from tenantry_operator.interruption.signals import Kind as Reason
 from tenantry_operator.interruption.signals import Mark, Source
@@ -70,11 +71,14 @@ class Stage:
     def workloads(self) -> Iterator[None]:
         """The tenants and the plain workload, all of them Ready."""
         try:
+            # Where there are several Spot nodes, on those only: a pod on an On-Demand node is never interrupted again.
+            placement = {"capacity": "Spot"} if len(self.kind.workers) > WORKERS else {}
             for name, replicas in TENANTS.items():
                 scaling = {"minReplicas": replicas, "maxReplicas": replicas}
                 upstreams = [{"name": "simulator", "baseURL": SIMULATOR}]
                 exposure = {"nodePort": PORTS[name]}
                 spec = {"budget": {"amount": "100000"}, "autoscaling": scaling, "upstreams": upstreams}
+                spec |= {"placement": placement} if placement else {}
                 self.api.tenant(name, limits=LIMITS, exposure=exposure, **spec)
             for name, replicas in TENANTS.items():
                 self.settled(f"tenant-{name}", replicas)
@@ -156,11 +160,23 @@ class Stage:
         eventually(f"{replicas} pods of {space} are ready", ready, patience=patience)
         return time.monotonic() - began
 
-    def populated(self) -> str:
-        """The worker with the most pods of tenants on it."""
-        spaces = [f"{prefix}-{name}" for prefix in ("tenant", PLAIN) for name in TENANTS]
-        where = [each["spec"].get("nodeName", "") for space in spaces for each in self.pods(space)]
-        return max(self.kind.workers, key=where.count)
+    def populated(self, besides: frozenset[str] = frozenset()) -> str:
+        """The worker with the most pods on it, and some of a tenant's among them; waits until there is one."""
+
+        def found() -> str | None:
+            ours, theirs = (
+                [
+                    each["spec"].get("nodeName", "")
+                    for name in TENANTS
+                    for each in self.pods(f"{prefix}-{name}")
+                    if each["metadata"]["labels"].get("tenantry.dev/pool") == "active"
+                ]
+                for prefix in ("tenant", PLAIN)
+            )
+            free = [each for each in self.kind.workers if each not in besides and each in ours]
+            return max(free, key=(ours + theirs).count, default=None)
+
+        return eventually("pods of a tenant are on a node that may go", found, patience=PATIENCE)
 
     def notice(self, node: str, seconds: float) -> datetime:
         """What the node's agent writes when EC2 has told it; the node's end."""

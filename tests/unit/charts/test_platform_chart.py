@@ -1,15 +1,18 @@
 """charts/tenantry: refuses wrong values, grants no more than needed, and speaks the operator's language."""
 
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 from localcluster import demo
 from tenantry_meter import main as showback
 from tenantry_operator.api.decode import decode_tenant, decode_tier
 from tenantry_operator.api.resolve import resolve
 from tenantry_operator.options import parser
+from tenantry_operator.plan.desired import IN_FLIGHT_METRIC
 from tenantry_service.activator.main import parser as activator_parser
 from tenantry_service.writer import main as ledger
 
@@ -111,6 +114,34 @@ def test_the_metrics_api_is_served_by_whoever_leads_and_only_if_it_is_ours(platf
     adapter = platform("metrics.source=prometheus-adapter")
     assert not [each for each in adapter if each["kind"] == "APIService"]
     assert "apiservices" not in str(find(adapter, "ClusterRole", "tenantry-operator"))
+
+
+#: A rule of prometheus-adapter v0.12.0, which refuses what it does not know (its pkg/config/config.go).
+ADAPTER_RULE = {
+    "seriesQuery": str,
+    "resources": {"overrides": {"namespace": {"resource": str}, "pod": {"resource": str}}},
+    "name": {"matches": str, "as": str},
+    "metricsQuery": str,
+}
+
+
+def test_prometheus_adapter_is_given_the_rule_that_makes_the_metric_of_the_same_name(platform: RenderPlatform) -> None:
+    made = find(platform("metrics.source=prometheus-adapter"), "ConfigMap", "tenantry-adapter-rules")
+    assert at(made, "metadata.namespace") == "tenantry-system"
+    (rule,) = yaml.safe_load(at(made, "data")["config.yaml"])["rules"]
+    assert shape(rule) == ADAPTER_RULE
+    assert rule["name"]["as"] == IN_FLIGHT_METRIC
+    assert re.match(rule["name"]["matches"], rule["seriesQuery"].partition("{")[0])
+    assert {"<<.Series>>", "<<.LabelMatchers>>", "<<.GroupBy>>"} <= set(re.findall("<<.*?>>", rule["metricsQuery"]))
+    elsewhere = platform("metrics.source=prometheus-adapter", "metrics.adapterNamespace=monitoring")
+    assert at(find(elsewhere, "ConfigMap", "tenantry-adapter-rules"), "metadata.namespace") == "monitoring"
+    for other in ("builtin", "keda", "none"):
+        assert "tenantry-adapter-rules" not in str(platform(f"metrics.source={other}"))
+
+
+def shape(document: object) -> object:
+    """The fields, with types for values."""
+    return {key: shape(each) for key, each in document.items()} if isinstance(document, dict) else type(document)
 
 
 @pytest.mark.parametrize("tier", ["trial", "standard", "dedicated"])

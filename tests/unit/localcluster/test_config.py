@@ -6,7 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from localcluster.config import CAP_SYS_RESOURCE, Spec, cluster_name, cluster_patches, kind_config, provider_id
+from localcluster.config import (
+    CAP_SYS_RESOURCE,
+    Spec,
+    cluster_name,
+    cluster_patches,
+    kind_config,
+    provider_id,
+    worker_names,
+)
 from localcluster.machine import Cgroups
 
 LAPTOP = Spec("tenantry-demo-abc123", "kindest/node:v1.35.4", (30080, 30081), False, Cgroups.V2, frozenset())
@@ -42,6 +50,17 @@ def test_every_node_has_a_provider_id_of_its_own_in_ec2_form() -> None:
     assert len(set(ids)) == 3
     assert all(re.fullmatch(r"aws:///[a-z0-9-]+/i-[0-9a-f]{17}", found) for found in ids)
     assert provider_id("c", "n", "z") == provider_id("c", "n", "z")
+
+
+def test_more_workers_are_more_spot_nodes_of_the_same_zones_with_names_and_ids_of_their_own() -> None:
+    more = nodes(replace(LAPTOP, workers=5))
+    assert [node["labels"]["karpenter.sh/capacity-type"] for node in more[1:]] == ["spot"] * 5
+    ids = {node["kubeadmConfigPatches"][0] for node in more}
+    assert len(ids) == 6
+    assert [node["kubeadmConfigPatches"] for node in more[:3]] == [
+        node["kubeadmConfigPatches"] for node in nodes(LAPTOP)
+    ]
+    assert worker_names("c", 3) == ["c-worker", "c-worker2", "c-worker3"]
 
 
 def test_host_port_and_node_port_are_the_same_number_on_loopback() -> None:
