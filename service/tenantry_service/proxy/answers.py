@@ -9,7 +9,6 @@ from tenantry_service.proxy import models
 from tenantry_service.proxy.events import TypedStreamMeter
 from tenantry_service.proxy.messages import ResponseHead
 from tenantry_service.proxy.routes import Plan
-from tenantry_service.proxy.snapshot import TenantView
 from tenantry_service.proxy.sse import ChatStreamMeter, EventStream
 from tenantry_service.proxy.usage import AnswerMeter
 
@@ -210,12 +209,11 @@ class FreeStream(Stream):
 
 
 class ModelList(Answer):
-    """The upstream's models, held back until they can be filtered."""
+    """An upstream's models, held back until they can be filtered."""
 
     resized = True
 
-    def __init__(self, view: TenantView) -> None:
-        self._view = view
+    def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -227,11 +225,11 @@ class ModelList(Answer):
         return b""
 
     def finish(self) -> bytes | None:
-        """The list as the tenant may see it."""
-        return None if self._size > models.MAX_LIST_BYTES else models.filter_list(b"".join(self._parts), self._view)
+        """The whole list."""
+        return None if self._size > models.MAX_LIST_BYTES else b"".join(self._parts)
 
 
-def choose(plan: Plan, head: ResponseHead, view: TenantView, *, wants_usage: bool, expected: int = 0) -> Answer:
+def choose(plan: Plan, head: ResponseHead, *, wants_usage: bool, expected: int = 0) -> Answer:
     """The kind of an answer, by its status, its media type and what was asked for. ``expected``: output tokens."""
     if head.status >= 300:
         return Unpaid()
@@ -239,7 +237,7 @@ def choose(plan: Plan, head: ResponseHead, view: TenantView, *, wants_usage: boo
     streamed = readable and head.media_type == b"text/event-stream"
     match plan:
         case Plan.MODEL_LIST:
-            return ModelList(view)
+            return ModelList()
         case Plan.CHAT | Plan.COMPLETIONS:
             if not readable:
                 # In spite of the encoding that we asked for.

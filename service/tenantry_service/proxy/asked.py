@@ -7,11 +7,13 @@ from typing import Final
 
 from tenantry_service import errors
 from tenantry_service.errors import ApiError
+from tenantry_service.limits.buckets import Demand
 from tenantry_service.proxy import body as bodies
 from tenantry_service.proxy import headers, inspection, models, routes
 from tenantry_service.proxy.body import Estimate
 from tenantry_service.proxy.inspection import RULES
 from tenantry_service.proxy.messages import RequestHead
+from tenantry_service.proxy.models import ModelLists
 from tenantry_service.proxy.routes import FORMS, INSPECTED, Plan, Route
 from tenantry_service.proxy.snapshot import OTHER_MODEL, Caller, Endpoint, Snapshot, Target, TenantView
 from tenantry_service.proxy.upload import Upload
@@ -34,6 +36,7 @@ class Asked:
         "endpoint",
         "estimate",
         "head",
+        "lists",
         "own_answer",
         "plan",
         "route",
@@ -51,6 +54,8 @@ class Asked:
         #: Where it goes; None if it is answered here, by ``own_answer``.
         self.endpoint: Endpoint | None = None
         self.own_answer = b""
+        #: The lists of models that upstreams are asked for, if it is them that the caller wants.
+        self.lists: ModelLists | None = None
         #: What to reserve before; None if it costs nothing.
         self.estimate: Estimate | None = None
         #: The ``traceparent`` line that the upstream gets instead of the caller's, if the request is traced.
@@ -189,7 +194,8 @@ class Asked:
             self.target, self.endpoint = target, target.endpoint
             return None
         if self.plan is Plan.MODEL_LIST:
-            self.endpoint = view.primary
+            self.lists = ModelLists(view)
+            self.endpoint = self.lists.next()
             return None
         return self._understand_model(view) if self.plan is Plan.MODEL else self._understand_json(view)
 
@@ -198,11 +204,16 @@ class Asked:
         if isinstance(target, ApiError):
             return target
         self.target = target
+        assert self.route is not None
+        if self.route.metered:
+            self.estimate = Estimate(Demand(0, 0), 0, 0)
         if target.served == target.requested:
             self.endpoint = target.endpoint
-        else:
+        elif self.head.method == "GET":
             # Nobody but us knows an alias.
             self.own_answer = models.model_object(target.requested)
+        else:
+            return errors.method_not_allowed(self.head.method, self.route.template, "GET")
         return None
 
     def _understand_json(self, view: TenantView) -> ApiError | None:

@@ -148,6 +148,9 @@ class Ending:
 
     def _fail(self, error: ApiError, *, exact: bool) -> Commands:
         """An error of ours before the client got anything. ``exact``: the upstream surely did no work."""
+        lists = self.asked.lists
+        if lists is not None and lists.heard and self._client_head is not None:
+            return self._finish(lists.whole(), self._take_head())
         refusal = self._refusal(error)
         return self._end((*refusal, *self._settle(NOTHING_USED if exact else self._used())))
 

@@ -13,7 +13,7 @@ from tenantry_service.errors import ErrorType
 from tenantry_service.limits.buckets import Refusal, Reservation
 from tenantry_service.limits.limiter import Decision, Unknown
 from tenantry_service.proxy import answers, headers, recalling
-from tenantry_service.proxy.answers import NOTHING_USED
+from tenantry_service.proxy.answers import NOTHING_USED, ModelList
 from tenantry_service.proxy.ending import limit_error
 from tenantry_service.proxy.kept import Purpose
 from tenantry_service.proxy.messages import (
@@ -28,6 +28,7 @@ from tenantry_service.proxy.messages import (
     ToClient,
     ToUpstream,
 )
+from tenantry_service.proxy.models import ModelLists
 from tenantry_service.proxy.receiving import Receiving
 from tenantry_service.proxy.states import (
     ABANDONED,
@@ -132,11 +133,10 @@ class Exchange(Receiving):
             # The platform's credential is bad, the caller's key is good; and the body may quote that credential.
             return (CLOSE_UPSTREAM, *self._fail(errors.UPSTREAM_CREDENTIALS, exact=True))
         asked = self.asked
-        assert asked.caller is not None
         asked.forget_body()
         expected = 0 if asked.estimate is None else asked.estimate.output_tokens
         answer = self._answer = answers.choose(
-            asked.plan, head, asked.caller.view, wants_usage=asked.wants_usage, expected=expected
+            asked.plan, head, wants_usage=asked.wants_usage, expected=expected
         )
         self.error_type = errors.upstream_error_type(head.status)
         if self._reservation is None:
@@ -172,12 +172,26 @@ class Exchange(Receiving):
         assert answer is not None
         out = answer.feed(data) if data else b""
         rest = answer.finish()
+        lists = self.asked.lists
+        if lists is not None and isinstance(answer, ModelList):
+            return self._list(lists, rest)
         if rest is None:
             return self._fail(errors.UPSTREAM_INVALID, exact=True)
         if answer.streamed and not framed and not answer.said_all:
             # The rest is half an event; the one of ours that follows must stand on clean ground.
             return self._break_off(errors.UPSTREAM_INTERRUPTED)
         return self._finish(out + rest if rest else out, self._take_head())
+
+    def _list(self, lists: ModelLists, listed: bytes | None) -> Commands:
+        """One upstream has said what models it has (or nothing of sense): ask the next one, or answer."""
+        assert self.asked.endpoint is not None
+        good = listed is not None and lists.take(listed, self.asked.endpoint)
+        other = self._fail_over()
+        if other:
+            return other
+        if not good:
+            return self._fail(errors.UPSTREAM_INVALID, exact=True)
+        return self._finish(lists.whole(), self._take_head())
 
     def on_upstream_gone(self, gone: Gone) -> Commands:
         """The upstream could not be reached, or was lost before the end of its answer."""
@@ -247,6 +261,9 @@ class Exchange(Receiving):
     def _fail_over(self) -> Commands:
         """Ask the next upstream that serves this model; nothing if there is none, or part of the body is gone."""
         asked = self.asked
+        if asked.lists is not None:
+            where = asked.lists.next()
+            return () if where is None else self._open(where)
         others = () if asked.target is None else asked.target.others
         if self._tried >= len(others) or (asked.upload is not None and asked.upload.passed):
             return ()
@@ -256,6 +273,9 @@ class Exchange(Receiving):
     def _ask_again(self, head: ResponseHead) -> Commands:
         """What to do about an upstream that did not do what it was asked; nothing if its answer is the answer."""
         refused = head.status in _REFUSED
+        if self.asked.lists is not None and self.asked.lists.heard:
+            # What the others have said is worth more than this.
+            return (CLOSE_UPSTREAM, *(self._fail_over() or self._fail(errors.UPSTREAM_INVALID, exact=True)))
         if not refused and not (head.status in _FAILED and self.asked.repeatable):
             return ()
         other = self._fail_over()

@@ -35,7 +35,7 @@ class Plan(enum.Enum):
     # WebSockets: the model is in the query, or in each message.
     REALTIME = "realtime"
     RESPONSES_SOCKET = "responses_socket"
-    MODEL_LIST = "model_list"  # ask the upstream, keep what the tenant may use
+    MODEL_LIST = "model_list"  # ask the upstreams, keep what the tenant may use
     MODEL = "model"  # one model, if the tenant may use it
 
 
@@ -88,6 +88,7 @@ _READ_BEFORE = (
     ("/v1/realtime/client_secrets", "realtime", Plan.FREE_OF_CHARGE),
     ("/v1/realtime/sessions", "realtime", Plan.FREE_OF_CHARGE),
     ("/v1/realtime/transcription_sessions", "realtime", Plan.FREE_OF_CHARGE),
+    ("/v1/realtime/translations/client_secrets", "realtime", Plan.FREE_OF_CHARGE),
     ("/v1/audio/transcriptions", "transcription", Plan.TRANSCRIPTION),
     ("/v1/audio/translations", "transcription", Plan.TRANSCRIPTION),
     ("/v1/images/edits", "images", Plan.IMAGE_FORM),
@@ -145,6 +146,8 @@ ROUTES = (
     ),
     Route("GET", "/v1/models", "models", Plan.MODEL_LIST, metered=False),
     Route("GET", "/v1/models/{model...}", "models", Plan.MODEL, metered=False),
+    # Of a fine-tuned model.
+    Route("DELETE", "/v1/models/{model...}", "models", Plan.MODEL, metered=True),
 )
 #: What is spoken to by WebSocket.
 SOCKETS = {
@@ -198,6 +201,8 @@ _EXACT_MATCH: Final = {
 #: What a path that nobody here knows may consist of: nothing that another server could read as a path which we do know.
 _PLAIN = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.~:@-]+")
 _METHOD = re.compile(r"[A-Z]{3,16}")
+#: Never passed on: the first two speak to proxies, and the answer to the last looks as if its body were missing.
+_NO_METHODS = frozenset(["CONNECT", "TRACE", "HEAD"])
 
 
 def match(method: str, path: bytes) -> Match | ApiError:
@@ -251,7 +256,7 @@ def _other(method: str, text: str, segments: list[str]) -> Match | ApiError:
         or lower[0] in _NOBODYS
         or not all(_PLAIN.fullmatch(segment) for segment in segments)
         or not _METHOD.fullmatch(method)
-        or method in ("CONNECT", "TRACE")
+        or method in _NO_METHODS
     ):
         return errors.route_not_found(method, text)
     return Match(Route(method, _OTHER_TEMPLATE, OTHER_OPERATION, Plan.OTHER, metered=True))

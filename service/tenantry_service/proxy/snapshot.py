@@ -136,8 +136,13 @@ class TenantView:
         self._upstreams = [
             (_globs(upstream.models), endpoint(upstream, credentials.get(upstream.name))) for upstream in ranked
         ]
-        #: Who is asked what models exist.
+        #: Who is asked for what is of no model in particular.
         self.primary = self._upstreams[0][1]
+        # Behind the first one that serves everything, no other is anybody's first choice.
+        everything = next((i for i, upstream in enumerate(ranked) if "*" in upstream.models), len(ranked))
+        endpoints = [where for _, where in self._upstreams]
+        #: Who is asked what models there are, and who else may be if none of them answers.
+        self.listing = endpoints[: everything + 1], endpoints[everything + 1 :]
         self._allowed = _globs(policy.models.allow)
         named = {model for model in policy.models.allow if not set(model) & set("*?[")}
         self._labels = pricing.PRICED_MODELS.union(named, policy.models.aliases, policy.prices)

@@ -40,6 +40,8 @@ LOOK_S = 1.0
 #: How often the upstream is killed and started again, and how long it stays away.
 AWAY_EVERY_S = 60.0
 AWAY_S = 1.0
+#: A run of this length must also show that it met everything that there is to meet.
+WHOLE_S = 300.0
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -182,9 +184,9 @@ class Load:
             await asyncio.sleep(self._dice.uniform(0, 0.1))
 
 
-async def soak(service: Service, options: argparse.Namespace) -> tuple[Load, list[Look], Look, Look]:
+async def soak(service: Service, site: Site, options: argparse.Namespace) -> tuple[Load, list[Look], Look, Look]:
     """Warm up, let it rest, then load and look."""
-    site = Site(service.port, service.key)
+    site.upstream.set()
     await Load(site, options.seed + 1).run(options.clients, min(10.0, options.seconds))
     idle = await _rested(service, None)
     load = Load(site, options.seed)
@@ -198,9 +200,11 @@ async def soak(service: Service, options: argparse.Namespace) -> tuple[Load, lis
         looks.append(await asyncio.to_thread(service.look, time.monotonic() - began))
         if time.monotonic() > away_at and not running.done():
             away_at += AWAY_EVERY_S
+            site.upstream.clear()
             await asyncio.to_thread(service.kill_upstream)
             await asyncio.sleep(AWAY_S)
             await asyncio.to_thread(service.start_upstream)
+            site.upstream.set()
     await running
     return load, looks, idle, await _rested(service, idle)
 
@@ -224,14 +228,18 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="tenantry-soak-") as temporary:
         directory = Path(temporary)
         with Service(directory, source=options.source) as service:
-            load, looks, idle, last = asyncio.run(soak(service, options))
+            site = Site(service.port, service.key)
+            load, looks, idle, last = asyncio.run(soak(service, site, options))
             service.wait_for_ledger()
             books = service.books()
-            found = [*load.missing, *verdict.problems(idle, looks, last, books)]
+            found = [*load.missing, *verdict.problems(idle, looks, last, books, site.seen)]
+            if options.seconds >= WHOLE_S:
+                found += verdict.thin(books, site.seen, load.played, [name for name, _, _ in SCENARIOS])
             if found:
                 print(service.process.log_tail(40), file=sys.stderr)
     print("\n".join(f"{count:>8}  {name}" for name, count in sorted(load.played.items())))
-    print(f"\nby their end: {dict(sorted(books.counted.items()))}\nin the ledger: {dict(sorted(books.rows.items()))}")
+    print(f"\nclients: {dict(site.seen)}")
+    print(f"by their end: {dict(sorted(books.counted.items()))}\nin the ledger: {dict(sorted(books.rows.items()))}")
     for name, look in (("idle", idle), ("under load", looks[-1]), ("at the end", last)):
         print(f"{name:<11} {asdict(look)}")
     print("\n".join(f"PROBLEM: {problem}" for problem in found) or "nothing is left of it")
@@ -241,6 +249,8 @@ def main() -> int:
         "connections": sum(load.played.values()),
         "requests": sum(books.counted.values()),
         "rows": sum(books.rows.values()),
+        "served_share": round(books.served, 3),
+        "suspended": site.seen["suspended"],
         "rss_growth_mb": round(grown, 2),
         "files_left": last.files - idle.files,
         "tasks_left": last.tasks - idle.tasks,

@@ -11,8 +11,9 @@ import json
 import random
 import socket
 import struct
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MODEL = "gpt-4o-mini"
 #: Served by an upstream of its own, which fails in every way: the breaker of the good one shall stay closed.
@@ -22,6 +23,11 @@ GOOD_MODELS = (MODEL, "gpt-realtime", "text-embedding-*", "whisper-1")
 ANSWER_S = 30.0
 #: Bytes of an answer that is larger than all the buffers on its way.
 LARGE = 16_000_000
+#: What an upstream that is away for a moment makes of any request, and what else may become of a good one.
+AWAY = (502, 503)
+GOOD = (200, *AWAY)
+#: Seconds until a client repeats what it was told to repeat: what `retry-after` says.
+AWAY_WAIT_S = 1.0
 
 
 class Missing(Exception):  # noqa: N818 - says what happened
@@ -30,10 +36,15 @@ class Missing(Exception):  # noqa: N818 - says what happened
 
 @dataclass(frozen=True)
 class Site:
-    """Where the service is, and the key that it takes."""
+    """Where the service is, the key that it takes, and what its clients have sent and heard."""
 
     port: int
     key: str
+    #: Set while the upstream is there: a client that was told to come back does so when there is somebody to ask.
+    upstream: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Requests to routes whose requests are counted: that were sent with their whole head, whose answer came to its
+    #: end, and among those the ones that an open circuit breaker answered.
+    seen: Counter[str] = field(default_factory=Counter)
 
 
 Scenario = Callable[[Site, random.Random], Awaitable[None]]
@@ -118,18 +129,29 @@ def answered(*statuses: int, count: int = 1, holds: bytes = b"") -> Callable[...
             try:
                 for _ in range(count):
                     client.writer.write(request(site, body, path, **simulated))
+                    site.seen["sent"] += 1
                     status, got = await client.answer()
+                    site.seen["answered"] += 1
+                    site.seen["suspended"] += b"upstream_suspended" in got
                     if status not in statuses:
                         raise Missing(f"{status} instead of {statuses} for {path} with {simulated}: {got[:200]!r}")
                     # An upstream that goes away in the middle of a stream is one of the faults.
                     if status == 200 and holds not in got and b"upstream_interrupted" not in got:
                         raise Missing(f"an answer without {holds!r}: {got[-200:]!r}")
+                    if status in AWAY:
+                        await come_back(site)
             finally:
                 client.leave(dice)
 
         return run
 
     return of
+
+
+async def come_back(site: Site) -> None:
+    """Wait as clients do that were told to repeat a request shortly, and until the upstream is there again."""
+    await asyncio.sleep(AWAY_WAIT_S)
+    await site.upstream.wait()
 
 
 def leaving(cut: float, *, wait_for: bytes = b"", **simulated: int) -> Callable[..., Scenario]:
@@ -140,6 +162,7 @@ def leaving(cut: float, *, wait_for: bytes = b"", **simulated: int) -> Callable[
             client = await Client.connect(site)
             whole = request(site, body, path, **simulated)
             client.writer.write(whole[: round(len(whole) * cut)])
+            site.seen["sent"] += 1
             try:
                 if wait_for:
                     async with asyncio.timeout(ANSWER_S):
@@ -161,6 +184,7 @@ async def slow_reader(site: Site, dice: random.Random) -> None:
     client = await Client.connect(site)
     try:
         client.writer.write(request(site, chat(), padding=LARGE))
+        site.seen["sent"] += 1
         status, _ = await client.head()
         await asyncio.sleep(dice.uniform(0.2, 1.0))
         if status == 200 and dice.random() < 0.5:
@@ -184,6 +208,7 @@ async def upload(site: Site, dice: random.Random) -> None:
         b"application/json", f"multipart/form-data; boundary={edge}".encode()
     )
     client = await Client.connect(site)
+    site.seen["sent"] += 1
     try:
         if dice.random() < 0.3:
             client.writer.write(whole[: len(whole) * 2 // 3])
@@ -191,9 +216,12 @@ async def upload(site: Site, dice: random.Random) -> None:
             return
         client.writer.write(whole)
         status, got = await client.answer()
+        site.seen["answered"] += 1
         # The upstream may be away at this moment.
-        if status not in (200, 502, 503):
+        if status not in GOOD:
             raise Missing(f"{status} for a form: {got[:200]!r}")
+        if status in AWAY:
+            await come_back(site)
     finally:
         client.leave(dice)
 
@@ -214,8 +242,10 @@ async def socket_left(site: Site, dice: random.Random) -> None:
     try:
         if dice.random() < 0.7:
             status, _ = await client.head()
-            if status not in (101, 502, 503):
+            if status not in (101, *AWAY):
                 raise Missing(f"{status} for a WebSocket")
+            if status in AWAY:
+                await come_back(site)
     finally:
         client.leave(dice)
 
@@ -234,14 +264,11 @@ async def nonsense(site: Site, dice: random.Random) -> None:
         client.leave(dice)
 
 
-#: What an upstream that is away for a moment makes of any request.
-AWAY = (502, 503)
-GOOD = (200, *AWAY)
-
-#: Name, weight, scenario.
+#: Name, weight, scenario. Most of what a service does is to serve: the faults are as many kinds as there are, and each
+#: is rare, so that a breaker opens now and then and does not stay open.
 SCENARIOS: Sequence[tuple[str, int, Scenario]] = (
-    ("chat", 20, answered(*GOOD, count=5, holds=b"usage")(chat())),
-    ("stream", 15, answered(*GOOD, count=2, holds=b"[DONE]")(chat(stream=True), gap_ms=3)),
+    ("chat", 20, answered(*GOOD, count=10, holds=b"usage")(chat())),
+    ("stream", 15, answered(*GOOD, count=3, holds=b"[DONE]")(chat(stream=True), gap_ms=3)),
     (
         "responses",
         5,
@@ -251,23 +278,23 @@ SCENARIOS: Sequence[tuple[str, int, Scenario]] = (
     ("upload", 5, upload),
     ("WebSocket", 3, socket_left),
     ("large answer, slow reader", 1, slow_reader),
-    ("upstream: error", 5, answered(500, *AWAY, count=2)(chat(model=BAD_MODEL), error_status=500)),
-    ("upstream: refuses", 3, answered(429, *AWAY)(chat(model=BAD_MODEL), error_status=429)),
-    ("upstream: asks to wait", 2, answered(503, *AWAY)(chat(model=BAD_MODEL), error_status=503, retry_after_ms=50)),
-    ("upstream: cuts before its answer", 3, answered(*AWAY)(chat(model=BAD_MODEL), die_after=0)),
+    ("upstream: error", 2, answered(500, *AWAY)(chat(model=BAD_MODEL), error_status=500)),
+    ("upstream: refuses", 1, answered(429, *AWAY)(chat(model=BAD_MODEL), error_status=429)),
+    ("upstream: asks to wait", 1, answered(503, *AWAY)(chat(model=BAD_MODEL), error_status=503, retry_after_ms=50)),
+    ("upstream: cuts before its answer", 1, answered(*AWAY)(chat(model=BAD_MODEL), die_after=0)),
     (
         "upstream: cuts a stream",
-        5,
+        2,
         answered(*GOOD, holds=b"error")(chat(model=BAD_MODEL, stream=True), die_after=3, gap_ms=2),
     ),
-    ("upstream: stalls, client leaves", 5, leaving(1, stall_after=0)(chat(model=BAD_MODEL))),
-    ("upstream: stalls in a stream, client leaves", 5, leaving(1, stall_after=3)(chat(model=BAD_MODEL, stream=True))),
-    ("client: leaves with half a head", 3, leaving(0.3)(chat())),
-    ("client: leaves with half a body", 3, leaving(0.9)(chat())),
-    ("client: leaves at once", 5, leaving(1, latency_ms=30)(chat())),
-    ("client: leaves after the head", 3, leaving(1, wait_for=b"HTTP/1.1", gap_ms=5)(chat(stream=True))),
-    ("client: leaves within a stream", 5, leaving(1, latency_ms=5, gap_ms=5)(chat(stream=True))),
-    ("client: nonsense", 2, nonsense),
-    ("client: no JSON", 2, answered(400)(b"{no json")),
-    ("client: unknown model", 2, answered(404)({"model": "nobody's", "messages": []})),
+    ("upstream: stalls, client leaves", 2, leaving(1, stall_after=0)(chat(model=BAD_MODEL))),
+    ("upstream: stalls in a stream, client leaves", 2, leaving(1, stall_after=3)(chat(model=BAD_MODEL, stream=True))),
+    ("client: leaves with half a head", 1, leaving(0.3)(chat())),
+    ("client: leaves with half a body", 1, leaving(0.9)(chat())),
+    ("client: leaves at once", 2, leaving(1, latency_ms=30)(chat())),
+    ("client: leaves after the head", 1, leaving(1, wait_for=b"HTTP/1.1", gap_ms=5)(chat(stream=True))),
+    ("client: leaves within a stream", 2, leaving(1, latency_ms=5, gap_ms=5)(chat(stream=True))),
+    ("client: nonsense", 1, nonsense),
+    ("client: no JSON", 1, answered(400)(b"{no json")),
+    ("client: unknown model", 1, answered(404)({"model": "nobody's", "messages": []})),
 )

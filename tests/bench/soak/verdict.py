@@ -10,6 +10,8 @@ from statistics import median
 #: Growth of the resident memory between two thirds of a run that is no leak: an arena here and there.
 GROWTH_MB = 4.0
 GROWTH_SHARE = 0.05
+#: Of all requests, faults included: a service that mostly refuses has little to leak.
+LEAST_SERVED = 0.85
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,15 @@ class Books:
     rows: Mapping[str, int]
     internal_errors: int
 
+    @property
+    def served(self) -> float:
+        """The share of all requests, those of every fault included, that ended well."""
+        return self.counted.get("none", 0) / (sum(self.counted.values()) or 1)
 
-def problems(idle: Look, looks: Sequence[Look], last: Look, books: Books) -> list[str]:
+
+def problems(idle: Look, looks: Sequence[Look], last: Look, books: Books, seen: Mapping[str, int]) -> list[str]:
     """Why the run failed; nothing is what one wants. ``idle``: after the first load had warmed the service and gone;
-    ``looks``: under load; ``last``: when all clients have left."""
+    ``looks``: under load; ``last``: when all clients have left; ``seen``: what clients sent and heard."""
     found = []
     if last.in_flight:
         found.append(f"{last.in_flight} requests are still in flight")
@@ -55,6 +62,21 @@ def problems(idle: Look, looks: Sequence[Look], last: Look, books: Books) -> lis
         counted = books.counted.get(kind, 0)
         if rows > counted or (kind == "none" and rows != counted):
             found.append(f"{rows} rows of the ledger ended by {kind!r}, {counted} requests did")
+    requests = sum(books.counted.values())
+    if not seen["answered"] <= requests <= seen["sent"]:
+        # Whoever leaves at once may have sent nothing that arrived.
+        found.append(f"{requests} requests ended; {seen['sent']} were sent, {seen['answered']} of them were answered")
+    return found
+
+
+def thin(books: Books, seen: Mapping[str, int], played: Mapping[str, int], kinds: Sequence[str]) -> list[str]:
+    """Why a run that left nothing behind proves little: it hardly served, its breaker never opened, or one of the
+    ``kinds`` of scenarios was never played. ``seen``: see ``scenarios.Site``."""
+    found = [f"nobody played {kind!r}" for kind in kinds if not played.get(kind)]
+    if books.served < LEAST_SERVED:
+        found.append(f"{books.served:.0%} of the requests were served, which is less than {LEAST_SERVED:.0%}")
+    if not seen.get("suspended"):
+        found.append("no circuit breaker has opened")
     return found
 
 
