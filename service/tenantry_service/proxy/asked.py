@@ -17,6 +17,7 @@ from tenantry_service.proxy.models import ModelLists
 from tenantry_service.proxy.routes import FORMS, INSPECTED, Plan, Route
 from tenantry_service.proxy.snapshot import OTHER_MODEL, Caller, Endpoint, Snapshot, Target, TenantView
 from tenantry_service.proxy.upload import Upload
+from tenantry_service.proxy.usage import given
 
 _CHAT: Final = Plan.CHAT
 
@@ -26,6 +27,7 @@ class Asked:
 
     __slots__ = (
         "_body",
+        "_lasts",
         "_max_body_bytes",
         "_parameter",
         "_pieces",
@@ -67,6 +69,8 @@ class Asked:
         #: It has been understood, and asks for the usage of a stream.
         self._understood = False
         self._wants_usage = False
+        #: Something stays at the upstream that a repetition would make twice.
+        self._lasts = False
         #: What is held: the body as it came, if in one piece (later: as it goes), or what has come of it.
         self._body = b""
         self._pieces: bytearray | None = None
@@ -100,8 +104,12 @@ class Asked:
 
     @property
     def repeatable(self) -> bool:
-        """Whether it may be asked again after an answer that says that it failed: what generates leaves nothing."""
-        return self.idempotent or self.plan in INSPECTED or self.plan in FORMS
+        """Whether it may be asked again after an answer that says that it failed, or where nobody seems to have got it:
+        what generates leaves nothing, unless it goes on in the background or adds to a conversation."""
+        # The first is nearly every request, and asking a set for a member of an enum takes long.
+        return self.plan is _CHAT or (
+            not self._lasts and (self.plan in INSPECTED or self.plan in FORMS or self.idempotent)
+        )
 
     @property
     def outgoing(self) -> bytes:
@@ -236,6 +244,7 @@ class Asked:
             return outgoing
         self.estimate = inspection.estimate(plan, ask, body, target, policy.limits, forced)
         self._body, self._understood, self._wants_usage = outgoing, True, ask.wants_usage
+        self._lasts = plan is Plan.RESPONSES and (bool(ask.background) or given(ask.conversation))
         self.target, self.endpoint = target, target.endpoint
         return None
 

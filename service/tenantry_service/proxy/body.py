@@ -40,15 +40,29 @@ _EMBEDDED: Final = re.compile(rb"[A-Za-z0-9+/=_-]{1024,}")
 _chat_decoder: Final = msgspec.json.Decoder(Chat)
 _object_decoder: Final = msgspec.json.Decoder(dict[str, Raw])
 TOO_DEEP = errors.malformed("The JSON body of your request is nested too deeply.")
+NOT_UTF8 = errors.malformed("We could not parse the JSON body of your request: it is not UTF-8. Encode it as UTF-8.")
 _INCLUDE_USAGE = Raw(b'{"include_usage":true}')
 
 
 def inspect_chat(body: bytes) -> Chat | ApiError:
     """Read a chat request, or say what is wrong with it (400)."""
+    if not is_text(body):
+        return NOT_UTF8
     try:
         return _chat_decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return unreadable(error)
+
+
+def is_text(body: bytes) -> bool:
+    """Whether a body is UTF-8, as JSON is (RFC 8259 8.1). The parser does not look at what it skips."""
+    if body.isascii():
+        return True
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def unreadable(error: Exception) -> ApiError:

@@ -304,7 +304,9 @@ class Call(Listener):
         elif isinstance(command, Reserve):
             self._engine.reserve(self._exchange, command, self._reserved)
         elif isinstance(command, OpenUpstream):
-            pending = self._engine.upstreams.send(command.endpoint, command.request, self, complete=command.complete)
+            pending = self._engine.upstreams.send(
+                command.endpoint, command.request, self, complete=command.complete, once=command.once
+            )
             if pending is not None:
                 self._upstream = pending
         elif isinstance(command, Settle):

@@ -117,7 +117,7 @@ class Ending:
         self.asked.endpoint = endpoint
         request = self.asked.upstream_request(endpoint)
         self._whole = self.asked.upload is None or self.asked.upload.ended
-        return (OpenUpstream(endpoint, request, self._whole),)
+        return (OpenUpstream(endpoint, request, self._whole, not self.asked.repeatable),)
 
     # The ways to end.
 

@@ -62,6 +62,8 @@ _WATCHED = (b'"model"', b'"stream"', b'"stream_options"', b'"n"', b'"session"')
 
 def inspect(body: bytes) -> Ask | ApiError:
     """Read a request, or say what is wrong with it (400)."""
+    if not bodies.is_text(body):
+        return bodies.NOT_UTF8
     try:
         return _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -128,7 +130,11 @@ def _prompts(prompt: Raw) -> int:
     """How many prompts there are in one: an array of texts or of token arrays is as many."""
     if not bytes(prompt).startswith(b"["):
         return 1
-    entries = _array_decoder.decode(prompt)
+    try:
+        entries = _array_decoder.decode(prompt)
+    except RecursionError:
+        # As deep as could just be read: nothing that anybody means.
+        return 1
     return len(entries) if entries and bytes(entries[0])[:1] in (b'"', b"[") else 1
 
 

@@ -164,14 +164,15 @@ class Reserve:
 
 class OpenUpstream:
     """Send these bytes to this upstream; ``on_upstream_*`` tells what comes of it. Unless they are ``complete``, the
-    rest follows as :class:`ToUpstream`."""
+    rest follows as :class:`ToUpstream`. ``once``: they may not be sent again, even if it seems that nobody got them."""
 
-    __slots__ = ("complete", "endpoint", "request")
+    __slots__ = ("complete", "endpoint", "once", "request")
 
-    def __init__(self, endpoint: Endpoint, request: bytes, complete: bool = True) -> None:
+    def __init__(self, endpoint: Endpoint, request: bytes, complete: bool = True, once: bool = False) -> None:
         self.endpoint = endpoint
         self.request = request
         self.complete = complete
+        self.once = once
 
     def __repr__(self) -> str:
         # The request holds the upstream's credential and the caller's prompt.

@@ -21,6 +21,10 @@ MAX_CONNECTIONS = 1000
 MAX_WAITING = 1000
 #: An idle connection is closed after this. Servers close theirs after 5 s (uvicorn) to 75 s (nginx), and say so first.
 IDLE_SECONDS = 30.0
+#: A connection is used no longer than this, however busy it is: the next one asks again what its host's name means, so
+#: that an upstream which has moved is found (Envoy and nginx keep theirs for ever or an hour; CDNs' names live for 60 to
+#: 300 s).
+MAX_AGE_SECONDS = 300.0
 #: The exchange's own timer is shorter; this only makes sure that no attempt outlives everybody.
 CONNECT_SECONDS = 30.0
 
@@ -30,11 +34,14 @@ log = logging.getLogger(__name__)
 class Pending(Handle):
     """A request that waits for a connection."""
 
-    def __init__(self, pool: "Pool", request: bytes, listener: Listener, *, complete: bool = True) -> None:
+    def __init__(
+        self, pool: "Pool", request: bytes, listener: Listener, *, complete: bool = True, once: bool = False
+    ) -> None:
         self.pool = pool
         self.request = request
         self.listener = listener
         self.complete = complete
+        self.once = once
         self.connecting: asyncio.Task[None] | None = None
 
     @property
@@ -86,22 +93,24 @@ class Pool(Owner):
         """Connections with a request."""
         return self._open - len(self._idle)
 
-    def send(self, request: bytes, listener: Listener, *, complete: bool = True) -> Handle | None:
+    def send(
+        self, request: bytes, listener: Listener, *, complete: bool = True, once: bool = False
+    ) -> Handle | None:
         """Send ``request`` now if a connection is free (``upstream_sent`` has then been called, and None is returned),
-        or as soon as one is. One that is not ``complete`` cannot be sent again if its connection turns out to be stale,
-        and so gets a new one while there is room."""
+        or as soon as one is. One that is not ``complete``, or to be sent only ``once``, is not sent again if its
+        connection turns out to be stale, and so gets a new one while there is room."""
         if self._breaker.failures and not self._breaker.allows(self._loop.time()):
             listener.upstream_gone(Gone.SUSPENDED)
             return None
-        while self._idle and (complete or self._open + self._connecting >= self._max):
+        while self._idle and ((complete and not once) or self._open + self._connecting >= self._max):
             connection = self._idle.pop()
             if not connection.closed:
-                connection.send(request, listener, complete=complete)
+                connection.send(request, listener, complete=complete, once=once)
                 return None
         if len(self._waiting) >= MAX_WAITING:
             listener.upstream_gone(Gone.OVERLOADED)
             return None
-        pending = Pending(self, request, listener, complete=complete)
+        pending = Pending(self, request, listener, complete=complete, once=once)
         self._waiting.append(pending)
         self._connect_for(pending)
         return pending
@@ -138,8 +147,9 @@ class Pool(Owner):
         pending.connecting = None
         if connection is not None:
             self._note(reachable=True)
+            connection.use_until = self._loop.time() + MAX_AGE_SECONDS
             self._open += 1
-            self.release(connection)
+            self._offer(connection)
             return
         if pending in self._waiting:
             self._waiting.remove(pending)
@@ -183,12 +193,19 @@ class Pool(Owner):
             self._waiting.remove(pending)
 
     def release(self, connection: Connection) -> None:
+        """A connection has served its request."""
+        if not connection.closed and self._loop.time() >= connection.use_until:
+            connection.cancel()
+        else:
+            self._offer(connection)
+
+    def _offer(self, connection: Connection) -> None:
         """A connection is free: for who waits longest, else for later."""
         if connection.closed:
             return
         if self._waiting:
             pending = self._waiting.popleft()
-            connection.send(pending.request, pending.listener, complete=pending.complete)
+            connection.send(pending.request, pending.listener, complete=pending.complete, once=pending.once)
         else:
             connection.idle_since = self._loop.time()
             self._idle.append(connection)
@@ -215,12 +232,14 @@ class Upstreams:
         self._tls = tls
         self._pools: dict[tuple[str, int, bool], Pool] = {}
 
-    def send(self, where: Endpoint, request: bytes, listener: Listener, *, complete: bool = True) -> Handle | None:
+    def send(
+        self, where: Endpoint, request: bytes, listener: Listener, *, complete: bool = True, once: bool = False
+    ) -> Handle | None:
         """See :meth:`Pool.send`."""
         pool = self._pools.get(where.address)
         if pool is None:
             pool = self._pools[where.address] = Pool(where, self.tls_context() if where.tls else None)
-        return pool.send(request, listener, complete=complete)
+        return pool.send(request, listener, complete=complete, once=once)
 
     def tls_context(self) -> ssl.SSLContext:
         """What upstream certificates are checked with."""

@@ -24,10 +24,8 @@ from tenantry_service.proxy.incoming import Incoming, Requests
 from tenantry_service.proxy.messages import RequestHead, Timer
 from tenantry_service.proxy.output import MAX_DISCARDED, Output
 from tenantry_service.proxy.patience import NEVER, Overdue, Patience
+from tenantry_service.proxy.sides import HIGH_WATER
 
-#: Bytes a slow reader may leave unread before we stop reading the upstream. nginx buffers 8 x 8 KB, Envoy 1 MiB; with
-#: one more read of the upstream (256 KB at most) on top, 2,000 stalled streams cost 640 MB at the very worst.
-CLIENT_HIGH_WATER = 64 * 1024
 #: Requests that one connection may send ahead. HTTP clients of today send none; 16 is what nginx's tests use.
 MAX_PIPELINED = 16
 #: Seconds for a request's head to arrive, counted from its first byte or from the connection (nginx: 60, Envoy: 0).
@@ -75,7 +73,7 @@ class ClientConnection(Output):
         """A client has connected."""
         self._transport = cast("asyncio.Transport", transport)
         self._write = self._transport.write
-        self._transport.set_write_buffer_limits(high=CLIENT_HIGH_WATER)
+        self._transport.set_write_buffer_limits(high=HIGH_WATER)
         self._server_state.connections.add(self)  # type: ignore[arg-type]  # uvicorn names its own classes only
         self.engine.connections.add(self)
         self.engine.telemetry.connections += 1

@@ -81,7 +81,7 @@ def _has_one_answer(plan: Plan, body: bytes) -> bool:
         return False
     try:
         found = _decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
     return not found.stream and (found.temperature == 0 or found.seed is not None)
 

@@ -43,7 +43,8 @@ def build(method: bytes, url: bytes, headers: HeaderList, version: str) -> Reque
         elif name == b"authorization" and authorization is None:
             authorization = value
         elif name == b"expect":
-            continues = value.lower() == b"100-continue"
+            # RFC 9110 10.1.1: HTTP/1.0 knows no interim answers.
+            continues = value.lower() == b"100-continue" and version == "1.1"
     if size > MAX_HEAD_BYTES or len(headers) > MAX_HEADERS:
         return errors.HEAD_TOO_LARGE
     if lengths > 1 or (lengths and chunked):

@@ -71,6 +71,7 @@ class Ask(Struct, gc=False):
     prompt: Raw = ABSENT
     previous_response_id: Raw = ABSENT
     conversation: Raw = ABSENT
+    background: bool | None = None
     session: Session | None = None
 
     @property

@@ -6,6 +6,7 @@ the socket brought together.
 
 import asyncio
 import http
+import math
 from collections.abc import Callable
 from typing import cast
 
@@ -14,7 +15,7 @@ import httptools
 from tenantry_service.proxy import framing, headers, known_head
 from tenantry_service.proxy.known_head import KnownHead
 from tenantry_service.proxy.messages import Gone, HeaderList, ResponseHead
-from tenantry_service.proxy.sides import Handle, Listener, Owner
+from tenantry_service.proxy.sides import HIGH_WATER, Handle, Listener, Owner
 
 #: A kept-alive connection that is lost so soon after a request, and without a byte of an answer, was already being
 #: closed when the request was sent: nobody has seen it (RFC 9112 9.3.1), and it may be sent again.
@@ -45,6 +46,8 @@ class Connection(Handle):
         self._sent_at = 0.0
         self.closed = False
         self.idle_since = 0.0
+        #: When it has had its time (the pool's clock).
+        self.use_until = math.inf
         self._reset()
 
     def _reset(self) -> None:
@@ -60,12 +63,12 @@ class Connection(Handle):
 
     # What the pool and the exchange's driver do.
 
-    def send(self, request: bytes, listener: Listener, *, complete: bool = True) -> None:
-        """Write a request, or the beginning of one. The connection must be idle."""
+    def send(self, request: bytes, listener: Listener, *, complete: bool = True, once: bool = False) -> None:
+        """Write a request, or the beginning of one; ``once``: never a second time. The connection must be idle."""
         self._reset()
         self._listener = listener
         self._complete = complete
-        if self._served and complete:
+        if self._served and complete and not once:
             self._request, self._sent_at = request, self._pool.now()
         self._served = True
         self._write(request)
@@ -128,6 +131,7 @@ class Connection(Handle):
         """Connected, TLS included."""
         self._transport = cast("asyncio.Transport", transport)
         self._write = self._transport.write
+        self._transport.set_write_buffer_limits(high=HIGH_WATER)
 
     def data_received(self, data: bytes) -> None:
         """Parse, then tell everything that this read brought."""

@@ -10,9 +10,8 @@ from tenantry_service.errors import ApiError
 from tenantry_service.proxy import handshake
 from tenantry_service.proxy.messages import HeaderList, RequestHead
 from tenantry_service.proxy.session import SWITCHING_PROTOCOLS, Session
+from tenantry_service.proxy.sides import HIGH_WATER
 
-#: Bytes that it may leave unread before the client is read no further.
-HIGH_WATER = 64 * 1024
 #: The most of its answer to the handshake.
 MAX_HEAD_BYTES = 64 * 1024
 

@@ -1,6 +1,7 @@
 """The upstream pool on real sockets: bounds, order, cancellation, TLS."""
 
 import asyncio
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tenantry_service.policy import Upstream
+from tenantry_service.proxy import pool as pool_module
 from tenantry_service.proxy.messages import Gone, ResponseHead
 from tenantry_service.proxy.pool import Pool, Upstreams
 from tenantry_service.proxy.sides import Handle, Listener
@@ -214,6 +216,76 @@ async def test_a_request_to_a_connection_that_was_being_closed_goes_to_another_o
         assert (waiter.told, waiter.body) == (["end"], b"ok")
     assert fickle.seen == [b"/0", b"/1", b"/2"]
     listening.close()
+
+
+async def test_a_request_that_may_be_sent_once_gets_a_connection_that_cannot_be_stale() -> None:
+    fickle = Fickle(1)
+    listening = await asyncio.start_server(fickle, "127.0.0.1", 0)
+    pool = Pool(where(listening.sockets[0].getsockname()[1]), None)
+    first = Waiter("/0").send(pool)
+    await until(lambda: first.told)
+    assert pool.idle == 1
+    once = Waiter("/1")
+    once.handle = pool.send(once.request, once, once=True)
+    await until(lambda: once.told)
+    assert (once.told, fickle.seen) == (["end"], [b"/0", b"/1"])
+    assert (pool.idle, pool.busy) == (2, 0)
+    listening.close()
+
+
+async def test_a_request_that_may_be_sent_once_is_lost_with_its_connection() -> None:
+    fickle = Fickle(1)
+    listening = await asyncio.start_server(fickle, "127.0.0.1", 0)
+    # No room for another connection: it has to take the one that there is.
+    pool = Pool(where(listening.sockets[0].getsockname()[1]), None, max_connections=1)
+    first = Waiter("/0").send(pool)
+    await until(lambda: first.told)
+    once = Waiter("/1")
+    once.handle = pool.send(once.request, once, once=True)
+    await until(lambda: once.told)
+    assert (once.told, fickle.seen) == ([Gone.INTERRUPTED], [b"/0"])
+    listening.close()
+
+
+async def test_a_name_is_asked_again_when_a_connection_has_had_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = Server(), Server()
+    listening = []
+    for number, handler in enumerate((old, new), 1):
+        handler.gate.set()
+        port = listening[0].sockets[0].getsockname()[1] if listening else 0
+        listening.append(await asyncio.start_server(handler, f"127.0.0.{number}", port))
+    loop = asyncio.get_running_loop()
+    address = "127.0.0.1"
+
+    async def resolve(host: str, port: int, **_: object) -> list[object]:
+        assert host == "moves.test"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    monkeypatch.setattr(loop, "getaddrinfo", resolve)
+    monkeypatch.setattr(pool_module, "MAX_AGE_SECONDS", 3600.0)
+    pool = Pool(where(listening[0].sockets[0].getsockname()[1], host="moves.test"), None)
+
+    async def ask(path: str) -> None:
+        waiter = Waiter(path).send(pool)
+        await until(lambda: waiter.told)
+        assert waiter.body == path.encode()
+
+    await ask("/0")
+    address = "127.0.0.2"
+    await ask("/1")
+    # A kept connection is as good as its host, for a while.
+    assert (old.seen, new.seen) == ([b"/0", b"/1"], [])
+    pool.close_idle(float("inf"))
+    monkeypatch.setattr(pool_module, "MAX_AGE_SECONDS", 0.0)
+    address = "127.0.0.1"
+    await ask("/2")
+    # It has served its request, and is not kept for another one.
+    assert pool.idle == 0
+    address = "127.0.0.2"
+    await ask("/3")
+    assert (old.seen, new.seen) == ([b"/0", b"/1", b"/2"], [b"/3"])
+    for server in listening:
+        server.close()
 
 
 async def test_a_new_connection_that_is_reset_is_no_stale_one() -> None:

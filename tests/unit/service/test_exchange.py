@@ -247,6 +247,7 @@ def test_unknown_routes_are_refused_in_openais_shape(method: str, path: str, sta
         (b"{", 400, None, None),
         (b"[]", 400, None, None),
         (b"\xff\xfe", 400, None, None),
+        (b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"caf\xe9"}]}', 400, None, None),
         (b"{}", 400, None, "model"),
         (b'{"model":5}', 400, None, "model"),
         (b'{"model":"gpt-4o-mini","max_tokens":"many"}', 400, None, "max_tokens"),

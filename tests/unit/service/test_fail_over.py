@@ -117,6 +117,28 @@ def test_what_creates_something_is_repeated_only_if_it_was_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "fields", "once"),
+    [
+        ("/v1/chat/completions", {}, False),
+        ("/v1/responses", {}, False),
+        ("/v1/responses", {"background": True}, True),
+        ("/v1/responses", {"conversation": "conv_1"}, True),
+        ("/v1/embeddings", {}, False),
+        ("/v1/batches", {}, True),
+        ("/v1/conversations", {}, True),
+        ("/v1/novelties", {}, True),
+    ],
+)
+def test_what_stays_at_the_upstream_is_never_sent_there_twice(path: str, fields: dict[str, object], once: bool) -> None:
+    body = chat_body(**fields)
+    story = play(policy(upstreams=TWO)).on(request(head("POST", path, length=len(body)), body), reserved())
+    assert story.of(OpenUpstream).once is once
+    # Nor to another one, after an answer that leaves open what was done.
+    story.on(sent(), refuses(500))
+    assert opened(story) == (["first"] if once else ["first", "second"])
+
+
+@pytest.mark.parametrize(
     ("status", "header", "waits"),
     [
         (429, (b"retry-after-ms", b"150"), 0.15),
@@ -199,6 +221,20 @@ def test_an_upstream_that_fails_again_and_again_is_left_alone_for_longer_and_lon
     breaker.succeeded()
     assert breaker.allows(now + wait)
     assert breaker.failures == 0
+
+
+def test_requests_that_fail_together_open_the_circuit_once() -> None:
+    """An upstream that restarts breaks all that is under way; it is not left alone for longer because that was much."""
+    breaker, now = Breaker(), 100.0
+    for late in range(THRESHOLD * 20):
+        breaker.failed(now + late / 1000)
+    opened = now + (THRESHOLD - 1) / 1000
+    assert not breaker.allows(opened + OPEN_SECONDS - 0.001)
+    assert breaker.allows(opened + OPEN_SECONDS)
+    # Of what fails now, one is the trial.
+    for _ in range(THRESHOLD):
+        breaker.failed(opened + OPEN_SECONDS)
+    assert breaker.allows(opened + OPEN_SECONDS * 3)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["allows", "failed", "succeeded"]), st.floats(0, 40)), max_size=60))

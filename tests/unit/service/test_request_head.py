@@ -20,6 +20,12 @@ def test_a_good_head_is_taken_apart() -> None:
     assert (head.path, head.query, head.content_length, head.expects_continue) == (b"/v1/models", b"a=b", 12, True)
 
 
+def test_a_client_of_http_1_0_gets_no_interim_answer() -> None:
+    head = build((b"content-length", b"12"), (b"expect", b"100-continue"), version="1.0")
+    assert isinstance(head, RequestHead)
+    assert not head.expects_continue
+
+
 def test_a_chunked_body_has_no_length() -> None:
     head = build(HOST, (b"transfer-encoding", b"Chunked"))
     assert isinstance(head, RequestHead)

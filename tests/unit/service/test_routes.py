@@ -34,6 +34,12 @@ def test_an_unknown_url_passes_as_other(path: bytes) -> None:
     assert (found.route.plan, found.route.operation, found.route.template) == (Plan.OTHER, "other", "/v1/{other}")
 
 
+@pytest.mark.parametrize("path", [b"/v1/novelties", b"/v1/models", b"/v1/files/f_1/content"])
+def test_an_answer_without_a_body_is_never_waited_for(path: bytes) -> None:
+    """What HEAD brings looks like an answer whose body is missing."""
+    assert isinstance(routes.match("HEAD", path), ApiError)
+
+
 @given(
     st.sampled_from([route.template for route in ROUTES if "{" not in route.template]),
     st.lists(st.tuples(st.integers(0, 40), st.sampled_from(["/", "//", "/./", "/../", "%2f", "%2e", "\\", ";", "X"]))),
