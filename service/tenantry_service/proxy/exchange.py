@@ -135,9 +135,7 @@ class Exchange(Receiving):
         asked = self.asked
         asked.forget_body()
         expected = 0 if asked.estimate is None else asked.estimate.output_tokens
-        answer = self._answer = answers.choose(
-            asked.plan, head, wants_usage=asked.wants_usage, expected=expected
-        )
+        answer = self._answer = answers.choose(asked.plan, head, wants_usage=asked.wants_usage, expected=expected)
         self.error_type = errors.upstream_error_type(head.status)
         if self._reservation is None:
             lines = head.lines + headers.id_line(self.request_id)

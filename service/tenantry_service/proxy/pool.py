@@ -22,8 +22,7 @@ MAX_WAITING = 1000
 #: An idle connection is closed after this. Servers close theirs after 5 s (uvicorn) to 75 s (nginx), and say so first.
 IDLE_SECONDS = 30.0
 #: A connection is used no longer than this, however busy it is: the next one asks again what its host's name means, so
-#: that an upstream which has moved is found (Envoy and nginx keep theirs for ever or an hour; CDNs' names live for 60 to
-#: 300 s).
+#: that an upstream which has moved is found. Names of CDNs live for 60 to 300 s; nginx keeps a connection for an hour.
 MAX_AGE_SECONDS = 300.0
 #: The exchange's own timer is shorter; this only makes sure that no attempt outlives everybody.
 CONNECT_SECONDS = 30.0
@@ -93,9 +92,7 @@ class Pool(Owner):
         """Connections with a request."""
         return self._open - len(self._idle)
 
-    def send(
-        self, request: bytes, listener: Listener, *, complete: bool = True, once: bool = False
-    ) -> Handle | None:
+    def send(self, request: bytes, listener: Listener, *, complete: bool = True, once: bool = False) -> Handle | None:
         """Send ``request`` now if a connection is free (``upstream_sent`` has then been called, and None is returned),
         or as soon as one is. One that is not ``complete``, or to be sent only ``once``, is not sent again if its
         connection turns out to be stale, and so gets a new one while there is room."""

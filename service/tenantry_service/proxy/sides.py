@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from tenantry_service.proxy.upstream import Connection
 
 #: Bytes that one side may leave unread before the other one is read no further. On top of them comes the read that was
-#: under way (250 KiB at most with uvloop), so that a stream whose reader is slow holds 254 KiB. The kernel's own buffers
-#: keep it going meanwhile. nginx takes 8 x 8 KB for a connection, Envoy 1 MiB.
+#: under way (250 KiB at most with uvloop), so that a stream whose reader is slow holds 254 KiB. The kernel's buffers
+#: keep it going. nginx takes 8 x 8 KB for a connection, Envoy 1 MiB.
 HIGH_WATER = 4 * 1024
 
 

@@ -249,7 +249,7 @@ async def test_a_request_that_may_be_sent_once_is_lost_with_its_connection() -> 
 
 async def test_a_name_is_asked_again_when_a_connection_has_had_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     old, new = Server(), Server()
-    listening = []
+    listening: list[asyncio.Server] = []
     for number, handler in enumerate((old, new), 1):
         handler.gate.set()
         port = listening[0].sockets[0].getsockname()[1] if listening else 0
