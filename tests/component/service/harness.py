@@ -114,7 +114,7 @@ class Service:
         return ledger_rows(self.ledger_path)
 
 
-async def until(condition: Callable[[], object], seconds: float = 10) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Wait for something that gives no sign when it happens."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
