@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from tenantry_service.ledger.spend import Day, Spend, Used
-from tenantry_service.limits import buckets
+from tenantry_service.limits import windows
 from tenantry_service.policy import Budget, Key, Policy, Window
 
 #: Days that are told one by one.
@@ -74,7 +74,7 @@ class Report(Struct, frozen=True, kw_only=True, rename="camel"):
 
 def left(budget: Budget, spent: Spent | None, now: datetime, *, known: bool) -> BudgetLeft:
     """What is left of a budget. A window that is not the present one has nothing spent in it."""
-    start = buckets.window_start(budget.window, int(now.timestamp() * 1000))
+    start = windows.window_start(budget.window, int(now.timestamp() * 1000))
     taken: int | None = None
     if known:
         taken = 0
@@ -85,7 +85,7 @@ def left(budget: Budget, spent: Spent | None, now: datetime, *, known: bool) -> 
     return BudgetLeft(
         window=budget.window,
         start=datetime.fromtimestamp(start, UTC),
-        end=datetime.fromtimestamp(buckets.window_end(budget.window, start), UTC),
+        end=datetime.fromtimestamp(windows.window_end(budget.window, start), UTC),
         amount_nano_usd=budget.amount_nano_usd,
         spent_nano_usd=taken,
         remaining_nano_usd=None if taken is None else budget.amount_nano_usd - taken,

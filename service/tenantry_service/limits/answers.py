@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tenantry_service.limits import buckets, packed
+from tenantry_service.limits import buckets, decisions, packed
 from tenantry_service.limits.bounds import Bounds
-from tenantry_service.limits.buckets import Demand, Refusal, Reservation, State
+from tenantry_service.limits.buckets import State
+from tenantry_service.limits.decisions import Demand, Refusal, Reservation
 from tenantry_service.limits.packed import UnreadableError
 
 
@@ -80,12 +81,12 @@ def _granted(said: list[int], reservation_id: str, key_name: str, demand: Demand
     reservation = Reservation(
         reservation_id,
         demand,
-        demand.tokens if tenant.bounds.tokens else buckets.NOT_LIMITED,
+        demand.tokens if tenant.bounds.tokens else decisions.NOT_LIMITED,
         said[0],
         said[1],
         buckets.standing(tenant, key),
         key_name,
-        demand.tokens if key is not None and key.bounds.tokens else buckets.NOT_LIMITED,
+        demand.tokens if key is not None and key.bounds.tokens else decisions.NOT_LIMITED,
     )
     return Granted(reservation, said[6], said[7])
 

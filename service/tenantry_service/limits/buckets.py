@@ -10,11 +10,20 @@ reckons with doubles, so nothing may leave the integers that they hold exactly: 
 2^52 units and money at 2^53 - 1 nano-USD, in both. The same property tests run against each.
 """
 
-import enum
-from datetime import UTC, datetime
 from typing import Final
 
 from tenantry_service.limits.bounds import NO_BUDGET, Bounds
+from tenantry_service.limits.decisions import (
+    MOST_MONEY,
+    MOST_TOKENS,
+    NOT_LIMITED,
+    Demand,
+    Dimension,
+    Refusal,
+    Reservation,
+    Standing,
+)
+from tenantry_service.limits.windows import window_end, window_start
 from tenantry_service.policy import Window
 
 #: Bucket units per request or token: milliseconds per minute.
@@ -22,116 +31,8 @@ SCALE: Final = 60_000
 #: How far a server's clock may step back and be waited for, in ms. After a longer step time begins anew there: no more
 #: than one bucket is gained if the clock then returns, and nobody waits for hours because it once was wrong.
 MOST_WAITED_FOR: Final = SCALE
-#: The deepest debt, the most tokens of one request, the most money: see the module.
+#: The deepest debt: see the module.
 DEEPEST: Final = -(2**52)
-MOST_TOKENS: Final = 10**10 + 1
-MOST_MONEY: Final = 2**53 - 1
-#: Tokens taken where there was no limit to take them from: nothing is asked for and nothing given back.
-NOT_LIMITED: Final = -1
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Dimension(enum.StrEnum):
-    """What can refuse a request."""
-
-    REQUESTS = "requests per min (RPM)"
-    TOKENS = "tokens per min (TPM)"
-    CONCURRENCY = "concurrent requests"
-    BUDGET = "budget"
-
-
-class Demand:
-    """What a request asks for before it is sent: estimated tokens, and the most it may cost (nano-USD)."""
-
-    __slots__ = ("nano_usd", "tokens")
-
-    def __init__(self, tokens: int = 0, nano_usd: int = 0) -> None:
-        self.tokens = tokens if tokens < MOST_TOKENS else MOST_TOKENS
-        self.nano_usd = nano_usd if nano_usd < MOST_MONEY else MOST_MONEY
-
-
-class Standing:
-    """Where a caller stands after a decision; what ``x-ratelimit-*`` says: per dimension the scope with the least left.
-    Resets are milliseconds until full. A limit of None does not limit (its other figures are then 0)."""
-
-    __slots__ = (
-        "requests_left",
-        "requests_limit",
-        "requests_reset_ms",
-        "tokens_left",
-        "tokens_limit",
-        "tokens_reset_ms",
-    )
-
-    def __init__(
-        self,
-        requests_limit: int | None = None,
-        requests_left: int = 0,
-        requests_reset_ms: int = 0,
-        tokens_limit: int | None = None,
-        tokens_left: int = 0,
-        tokens_reset_ms: int = 0,
-    ) -> None:
-        self.requests_limit = requests_limit
-        self.requests_left = requests_left
-        self.requests_reset_ms = requests_reset_ms
-        self.tokens_limit = tokens_limit
-        self.tokens_left = tokens_left
-        self.tokens_reset_ms = tokens_reset_ms
-
-
-class Refusal:
-    """Not admitted. ``wait_ms`` is exact: the same demand fits then if nothing else comes; None: it never fits.
-    For concurrency the wait is a guess, since nobody knows when a running request ends. ``of_key``: the limit is one of
-    the key, not of the tenant."""
-
-    __slots__ = ("dimension", "limit", "of_key", "requested", "standing", "wait_ms")
-
-    def __init__(
-        self,
-        dimension: Dimension,
-        limit: int,
-        requested: int,
-        wait_ms: int | None,
-        standing: Standing,
-        of_key: bool = False,
-    ) -> None:
-        self.dimension = dimension
-        self.limit = limit
-        self.requested = requested
-        self.wait_ms = wait_ms
-        self.standing = standing
-        self.of_key = of_key
-
-
-class Reservation:
-    """Admitted: what was taken, to be settled exactly once. The tokens taken are ``NOT_LIMITED`` where there was no
-    limit of tokens. ``key_name`` is empty if the key has no limits of its own. ``day`` and ``month`` are the budget
-    windows it was taken from (Unix seconds). ``local``: the shared store knows nothing of it."""
-
-    __slots__ = ("day", "demand", "id", "key_name", "key_tokens_taken", "local", "month", "standing", "tokens_taken")
-
-    def __init__(
-        self,
-        id: str,  # noqa: A002
-        demand: Demand,
-        tokens_taken: int,
-        day: int,
-        month: int,
-        standing: Standing,
-        key_name: str = "",
-        key_tokens_taken: int = NOT_LIMITED,
-        local: bool = False,
-    ) -> None:
-        self.id = id
-        self.demand = demand
-        self.tokens_taken = tokens_taken
-        self.day = day
-        self.month = month
-        self.standing = standing
-        self.key_name = key_name
-        self.key_tokens_taken = key_tokens_taken
-        self.local = local
 
 
 class State:
@@ -172,24 +73,6 @@ class State:
 
 #: How long to stay away when all slots are taken: about one short answer.
 CONCURRENCY_WAIT_MS: Final = 1000
-
-
-def window_start(window: Window, wall_ms: int) -> int:
-    """Unix seconds at which the budget window that holds ``wall_ms`` began (UTC)."""
-    seconds = wall_ms // 1000
-    if window is Window.DAY:
-        return seconds - seconds % 86400
-    now = datetime.fromtimestamp(seconds, UTC)
-    return int((datetime(now.year, now.month, 1, tzinfo=UTC) - _EPOCH).total_seconds())
-
-
-def window_end(window: Window, start: int) -> int:
-    """Unix seconds at which the window that began at ``start`` ends."""
-    if window is Window.DAY:
-        return start + 86400
-    begun = datetime.fromtimestamp(start, UTC)
-    following = datetime(begun.year + begun.month // 12, begun.month % 12 + 1, 1, tzinfo=UTC)
-    return int((following - _EPOCH).total_seconds())
 
 
 def advance(state: State, held: Bounds, now_ms: int, wall_ms: int) -> None:

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from tenantry_service.limits import buckets
+from tenantry_service.limits import decisions
 from tenantry_service.limits.bounds import Bounds
-from tenantry_service.limits.buckets import Demand, Reservation
+from tenantry_service.limits.decisions import Demand, Reservation
 from tenantry_service.limits.records import Record, StateView
 
 #: How long a reservation, and the slot that it holds, outlives the last sign of life of its process.
@@ -137,8 +137,8 @@ def _bounds(key_name: str, held: Bounds) -> list[object]:
 def _correction(reservation: Reservation, tokens: int, nano_usd: int, exact: bool) -> list[object]:
     """What was used, as much of it as a double can hold, and what it takes the place of."""
     return [
-        min(tokens, buckets.MOST_TOKENS),
-        min(nano_usd, buckets.MOST_MONEY),
+        min(tokens, decisions.MOST_TOKENS),
+        min(nano_usd, decisions.MOST_MONEY),
         exact,
         reservation.tokens_taken,
         reservation.key_tokens_taken,

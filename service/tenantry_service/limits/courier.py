@@ -13,9 +13,9 @@ import hiredis
 from tenantry_service.limits import answers, calls
 from tenantry_service.limits.answers import Granted, Late
 from tenantry_service.limits.bounds import Bounds
-from tenantry_service.limits.buckets import Refusal
 from tenantry_service.limits.calls import Batch, Call
 from tenantry_service.limits.connection import Asker, Reply, pack
+from tenantry_service.limits.decisions import Refusal
 from tenantry_service.limits.link import TIMEOUT_SECONDS, Link
 from tenantry_service.limits.packed import UnreadableError
 from tenantry_service.limits.settlement import Settlement

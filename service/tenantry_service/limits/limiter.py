@@ -8,7 +8,7 @@ import enum
 from collections.abc import Callable
 from typing import Protocol
 
-from tenantry_service.limits.buckets import Demand, Refusal, Reservation
+from tenantry_service.limits.decisions import Demand, Refusal, Reservation
 from tenantry_service.policy import Policy
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from tenantry_service.limits import buckets
 from tenantry_service.limits.bounds import Bounds, Held
-from tenantry_service.limits.buckets import Demand, Reservation, State
+from tenantry_service.limits.buckets import State
+from tenantry_service.limits.decisions import Demand, Reservation
 from tenantry_service.limits.limiter import Decision, Mode
 from tenantry_service.policy import Policy
 

@@ -4,7 +4,7 @@ import struct
 from typing import NamedTuple
 
 from tenantry_service.limits import packed
-from tenantry_service.limits.buckets import Demand
+from tenantry_service.limits.decisions import Demand
 from tenantry_service.limits.packed import UnreadableError
 
 _STATE = struct.Struct(f"<{packed.MEMBERS}d")

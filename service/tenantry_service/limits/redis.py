@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tenantry_service.limits.answers import Granted
 from tenantry_service.limits.backlog import Backlog
-from tenantry_service.limits.buckets import Demand, Reservation
 from tenantry_service.limits.courier import MOST_OPS, Courier
+from tenantry_service.limits.decisions import Demand, Reservation
 from tenantry_service.limits.limiter import Mode, Unknown
 from tenantry_service.limits.link import Link
 from tenantry_service.limits.settlement import Settlement

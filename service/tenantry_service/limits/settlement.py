@@ -2,7 +2,7 @@
 
 import msgspec
 
-from tenantry_service.limits.buckets import Demand, Reservation, Standing
+from tenantry_service.limits.decisions import Demand, Reservation, Standing
 
 _encode = msgspec.msgpack.Encoder().encode
 

@@ -1,6 +1,6 @@
 """Limits of this replica alone, for the time of one absence of Redis."""
 
-from tenantry_service.limits.buckets import Demand, Reservation
+from tenantry_service.limits.decisions import Demand, Reservation
 from tenantry_service.limits.limiter import Decision
 from tenantry_service.limits.memory import MemoryLimiter
 from tenantry_service.limits.share import share

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from tenantry_service.limits.bounds import Held
-from tenantry_service.limits.buckets import Demand
 from tenantry_service.limits.calls import Keys
+from tenantry_service.limits.decisions import Demand
 from tenantry_service.limits.limiter import Decision
 from tenantry_service.limits.settlement import Settlement
 from tenantry_service.policy import Policy

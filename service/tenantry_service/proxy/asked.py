@@ -7,7 +7,7 @@ from typing import Final
 
 from tenantry_service import errors
 from tenantry_service.errors import ApiError
-from tenantry_service.limits.buckets import Demand
+from tenantry_service.limits.decisions import Demand
 from tenantry_service.proxy import body as bodies
 from tenantry_service.proxy import headers, inspection, models, routes
 from tenantry_service.proxy.body import Estimate

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tenantry_service.limits.buckets import Reservation
+from tenantry_service.limits.decisions import Reservation
 from tenantry_service.limits.limiter import Decision
 from tenantry_service.proxy.engine import Engine
 from tenantry_service.proxy.exchange import Exchange

@@ -4,7 +4,7 @@ from typing import Final
 
 from tenantry_service import errors
 from tenantry_service.errors import ApiError, ErrorType
-from tenantry_service.limits.buckets import Demand, Dimension, Refusal, Reservation
+from tenantry_service.limits.decisions import Demand, Dimension, Refusal, Reservation
 from tenantry_service.policy import Policy
 from tenantry_service.pricing import Usage
 from tenantry_service.proxy import answers, headers

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 from tenantry_service.ledger import codec
 from tenantry_service.ledger.event import Ledger, new_id
-from tenantry_service.limits.buckets import Reservation
+from tenantry_service.limits.decisions import Reservation
 from tenantry_service.limits.limiter import Decision, Limiter, Mode
 from tenantry_service.proxy import rows
 from tenantry_service.proxy.asked import Asked

@@ -10,7 +10,7 @@ end there is no command. Events that no longer matter (a late timer, bytes of a 
 
 from tenantry_service import errors
 from tenantry_service.errors import ErrorType
-from tenantry_service.limits.buckets import Refusal, Reservation
+from tenantry_service.limits.decisions import Refusal, Reservation
 from tenantry_service.limits.limiter import Decision, Unknown
 from tenantry_service.proxy import answers, headers, recalling
 from tenantry_service.proxy.answers import NOTHING_USED, ModelList

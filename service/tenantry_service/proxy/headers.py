@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from tenantry_service.limits.buckets import Standing
+from tenantry_service.limits.decisions import Standing
 from tenantry_service.proxy.messages import HeaderList, RequestHead, ResponseHead
 from tenantry_service.proxy.snapshot import Endpoint
 

@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from tenantry_service import errors, pricing
 from tenantry_service.errors import ApiError
-from tenantry_service.limits.buckets import Demand
+from tenantry_service.limits.decisions import Demand
 from tenantry_service.policy import Limits
 from tenantry_service.proxy import body as bodies
 from tenantry_service.proxy.body import MOST_MEDIA_TOKENS, Estimate

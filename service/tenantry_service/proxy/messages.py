@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tenantry_service.errors import ApiError
-from tenantry_service.limits.buckets import Demand, Reservation
+from tenantry_service.limits.decisions import Demand, Reservation
 from tenantry_service.policy import Policy
 from tenantry_service.pricing import Usage
 from tenantry_service.proxy.kept import Claim, KeptAnswer

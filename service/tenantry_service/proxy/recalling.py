@@ -14,7 +14,7 @@ import msgspec
 
 from tenantry_service import errors
 from tenantry_service.errors import ApiError
-from tenantry_service.limits.buckets import Demand
+from tenantry_service.limits.decisions import Demand
 from tenantry_service.proxy import headers
 from tenantry_service.proxy.answers import NOTHING_USED
 from tenantry_service.proxy.asked import Asked

@@ -7,7 +7,7 @@ import msgspec
 from tenantry_service import pricing
 from tenantry_service.errors import ErrorType
 from tenantry_service.ledger.event import LOST, UsageEvent
-from tenantry_service.limits.buckets import Demand
+from tenantry_service.limits.decisions import Demand
 from tenantry_service.proxy.asked import Asked
 from tenantry_service.proxy.messages import Settle
 from tenantry_service.proxy.snapshot import Account, Caller, Target

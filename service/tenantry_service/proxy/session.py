@@ -13,7 +13,7 @@ from collections import deque
 
 from tenantry_service import errors, pricing
 from tenantry_service.errors import ApiError, ErrorType
-from tenantry_service.limits.buckets import Demand, Reservation
+from tenantry_service.limits.decisions import Demand, Reservation
 from tenantry_service.limits.limiter import Decision, Unknown
 from tenantry_service.pricing import Usage
 from tenantry_service.proxy import capping, frames, handshake, inspection, session_events, usage

@@ -2,7 +2,7 @@
 
 from tenantry_service import errors, pricing
 from tenantry_service.errors import ApiError
-from tenantry_service.limits.buckets import Demand
+from tenantry_service.limits.decisions import Demand
 from tenantry_service.proxy import forms, framing, inspection
 from tenantry_service.proxy.body import MEDIA_BYTES_PER_TOKEN, Estimate
 from tenantry_service.proxy.messages import RequestHead

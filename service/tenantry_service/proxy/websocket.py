@@ -13,7 +13,7 @@ from uvicorn.server import ServerState
 
 from tenantry_service import errors
 from tenantry_service.errors import ApiError
-from tenantry_service.limits.buckets import Reservation
+from tenantry_service.limits.decisions import Reservation
 from tenantry_service.limits.limiter import Decision
 from tenantry_service.proxy import framing
 from tenantry_service.proxy.engine import Engine

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import hiredis
 from tenantry_service.limits import answers, calls, packed, records
 from tenantry_service.limits.bounds import NO_BUDGET, Bounds
-from tenantry_service.limits.buckets import Demand, Reservation, Standing
 from tenantry_service.limits.calls import Batch, Call, Keys
 from tenantry_service.limits.connection import pack
+from tenantry_service.limits.decisions import Demand, Reservation, Standing
 
 #: Ops of one script run.
 BATCH = 64

@@ -8,8 +8,8 @@ from tenantry_service.ledger.link import Link
 from tenantry_service.limits import answers, calls, records
 from tenantry_service.limits.answers import Granted
 from tenantry_service.limits.bounds import Held
-from tenantry_service.limits.buckets import Demand, Reservation
 from tenantry_service.limits.calls import Batch, Keys
+from tenantry_service.limits.decisions import Demand, Reservation
 from tenantry_service.policy import Budget, Limits, Policy, Upstream, Window
 from tenantry_service.writer.figures import Figures
 from tenantry_service.writer.seeding import Seeder

@@ -13,7 +13,7 @@ import pytest
 from tenantry_service import app
 from tenantry_service.ledger import spend
 from tenantry_service.ledger.sqlite import SqliteLedger
-from tenantry_service.limits.buckets import Demand
+from tenantry_service.limits.decisions import Demand
 from tenantry_service.limits.memory import MemoryLimiter
 from tenantry_service.policy import Budget, Key, Policy, Upstream, Window
 from tenantry_service.proxy.engine import Engine

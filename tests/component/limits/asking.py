@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tenantry_service.limits import records
-from tenantry_service.limits.buckets import Demand, Reservation
 from tenantry_service.limits.calls import Keys
+from tenantry_service.limits.decisions import Demand, Reservation
 from tenantry_service.limits.limiter import Decision, Mode
 from tenantry_service.limits.records import StateView
 from tenantry_service.limits.redis import RedisLimiter

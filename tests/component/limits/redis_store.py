@@ -9,9 +9,9 @@ from localcluster.datastores import Redis
 from tenantry_service.limits import answers, calls
 from tenantry_service.limits.answers import Granted
 from tenantry_service.limits.bounds import Bounds
-from tenantry_service.limits.buckets import Demand, Refusal, Reservation
 from tenantry_service.limits.calls import Batch, Call, Keys
 from tenantry_service.limits.connection import Reply, pack
+from tenantry_service.limits.decisions import Demand, Refusal, Reservation
 
 from tests.unit.service.limits_law import same
 from tests.unit.service.memory_store import MemoryStore

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from localcluster.datastores import Redis
-from tenantry_service.limits.buckets import Refusal, Reservation
+from tenantry_service.limits.decisions import Refusal, Reservation
 from tenantry_service.limits.limiter import Mode, Unknown
 from tenantry_service.limits.redis import RedisLimiter
 from tenantry_service.policy import Budget, Limits, WhenUnavailable, Window

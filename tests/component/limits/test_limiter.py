@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from tenantry_service.limits import calls, courier, records, signs
-from tenantry_service.limits.buckets import Refusal, Reservation
+from tenantry_service.limits.decisions import Refusal, Reservation
 from tenantry_service.limits.limiter import Decision, Mode
 from tenantry_service.limits.redis import RedisLimiter
 from tenantry_service.policy import Budget, Limits, Window

@@ -11,7 +11,7 @@ from typing import ClassVar, Protocol
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tenantry_service.limits.bounds import NO_BUDGET, Bounds
-from tenantry_service.limits.buckets import Demand, Dimension, Refusal, Reservation
+from tenantry_service.limits.decisions import Demand, Dimension, Refusal, Reservation
 
 MINUTE = 60_000
 DAY = 24 * 60 * MINUTE

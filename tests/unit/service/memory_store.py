@@ -2,7 +2,8 @@
 
 from tenantry_service.limits import buckets
 from tenantry_service.limits.bounds import Bounds
-from tenantry_service.limits.buckets import Demand, Refusal, Reservation, State
+from tenantry_service.limits.buckets import State
+from tenantry_service.limits.decisions import Demand, Refusal, Reservation
 
 
 class MemoryStore:

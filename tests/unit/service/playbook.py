@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tenantry_service.limits.buckets import Refusal, Reservation, Standing
+from tenantry_service.limits.decisions import Refusal, Reservation, Standing
 from tenantry_service.limits.limiter import Decision
 from tenantry_service.policy import Budget, Key, Limits, Models, Policy, Upstream, sealed
 from tenantry_service.proxy import headers, request_head
@@ -99,7 +99,7 @@ def head(
 
 def granted(tokens: int = 50, nano_usd: int = 1_000_000, standing: Standing | None = None) -> Reservation:
     """The limiter's yes, for the demand that the playbook's request makes (the figures do not matter)."""
-    from tenantry_service.limits.buckets import Demand
+    from tenantry_service.limits.decisions import Demand
 
     return Reservation("req_1", Demand(tokens, nano_usd), tokens, 0, 0, standing or Standing())
 

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec import structs
-from tenantry_service.limits import buckets
+from tenantry_service.limits import buckets, decisions, windows
 from tenantry_service.limits.bounds import bounds
-from tenantry_service.limits.buckets import SCALE, Demand, Dimension, Refusal, Reservation, State
+from tenantry_service.limits.buckets import SCALE, State
+from tenantry_service.limits.decisions import Demand, Dimension, Refusal, Reservation
 from tenantry_service.limits.memory import MemoryLimiter
 from tenantry_service.policy import Budget, Key, KeyLimits, Limits, OnExceeded, Policy, Window
 
@@ -110,7 +111,7 @@ class Machine(RuleBasedStateMachine):
         spent = min(spent, reservation.demand.nano_usd)
         settle(self.state, reservation, used, spent, exact=exact)
         difference = used - reservation.tokens_taken
-        if reservation.tokens_taken != buckets.NOT_LIMITED:
+        if reservation.tokens_taken != decisions.NOT_LIMITED:
             self.tokens_used += difference if exact else max(0, difference)
         self.spend(reservation, spent - reservation.demand.nano_usd)
 
@@ -250,10 +251,10 @@ def test_a_budget_begins_anew_with_its_utc_day() -> None:
 @given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)), st.sampled_from(Window))  # noqa: DTZ001
 def test_windows_are_aligned_to_the_utc_calendar_and_follow_each_other(moment: datetime, window: Window) -> None:
     wall_ms = int(moment.replace(tzinfo=UTC).timestamp()) * 1000
-    start = buckets.window_start(window, wall_ms)
-    end = buckets.window_end(window, start)
+    start = windows.window_start(window, wall_ms)
+    end = windows.window_end(window, start)
     assert start <= wall_ms // 1000 < end
-    assert buckets.window_start(window, end * 1000) == end
+    assert windows.window_start(window, end * 1000) == end
     begun = datetime.fromtimestamp(start, UTC)
     assert (begun.hour, begun.minute, begun.second) == (0, 0, 0)
     assert window is Window.DAY or begun.day == 1

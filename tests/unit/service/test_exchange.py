@@ -5,7 +5,7 @@ import json
 import pytest
 from tenantry_service import errors
 from tenantry_service.errors import ErrorType
-from tenantry_service.limits.buckets import Dimension, Refusal, Standing
+from tenantry_service.limits.decisions import Dimension, Refusal, Standing
 from tenantry_service.limits.limiter import Unknown
 from tenantry_service.policy import Models, UnknownModel
 from tenantry_service.pricing import Usage

@@ -7,7 +7,7 @@ that was opened is either heard to its end, lost, or closed; after the end there
 from collections.abc import Callable
 
 import pytest
-from tenantry_service.limits.buckets import Dimension, Refusal, Standing
+from tenantry_service.limits.decisions import Dimension, Refusal, Standing
 from tenantry_service.proxy.messages import Gone, Settle, Timer, ToClient
 from tenantry_service.proxy.states import State
 

@@ -1,7 +1,7 @@
 """Durations of the rate-limit headers."""
 
 import pytest
-from tenantry_service.limits.buckets import Standing
+from tenantry_service.limits.decisions import Standing
 from tenantry_service.proxy import headers
 
 

@@ -6,7 +6,7 @@ import pytest
 from tenantry_service.limits import address, settlement
 from tenantry_service.limits.address import AddressError
 from tenantry_service.limits.backlog import Backlog
-from tenantry_service.limits.buckets import Demand, Reservation, Standing
+from tenantry_service.limits.decisions import Demand, Reservation, Standing
 from tenantry_service.limits.settlement import Settlement
 from tenantry_service.limits.share import share
 from tenantry_service.policy import Budget, Key, KeyLimits, Limits, Window

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tenantry_service.limits.buckets import Dimension, Refusal, Standing
+from tenantry_service.limits.decisions import Dimension, Refusal, Standing
 from tenantry_service.policy import Keeping, Policy
 from tenantry_service.pricing import NO_USAGE
 from tenantry_service.proxy.kept import TOO_LARGE, Claim, KeptAnswer, Purpose, Recalled, Verdict

@@ -3,7 +3,7 @@
 from tenantry_service import pricing
 from tenantry_service.ledger import codec
 from tenantry_service.ledger.event import LOST, UsageEvent
-from tenantry_service.limits.buckets import Demand
+from tenantry_service.limits.decisions import Demand
 from tenantry_service.proxy import rows
 
 from tests.unit.service.playbook import chat_body, data, end, play, policy, request, reserved, sent, upstream_head

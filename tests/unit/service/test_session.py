@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tenantry_service import errors
 from tenantry_service.errors import ErrorType
-from tenantry_service.limits.buckets import Dimension, Refusal, Standing
+from tenantry_service.limits.decisions import Dimension, Refusal, Standing
 from tenantry_service.policy import Key, Limits, Models
 from tenantry_service.pricing import Usage
 from tenantry_service.proxy import frames
