@@ -54,7 +54,9 @@ async def test_the_same_event_again_changes_nothing(world: World) -> None:
         await put(world.redis, made._replace(nano_usd=cost), made._replace(nano_usd=cost))
         await world.round()
     assert [row["nano_usd"] for row in await world.rows()] == [1000]
-    assert [row["nano_usd"] for row in await world.rows("SELECT * FROM usage_by_day")] == [1000]
+    for view in ("usage_by_day", "usage_by_month"):
+        (row,) = await world.rows(f"SELECT * FROM {view}")
+        assert (row["requests"], row["nano_usd"], str(row["usd"])) == (1, 1000, "0.000001000"), view
     assert (world.figures.new, world.figures.repeated) == (1, 3)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 from tenantry_service.limits import calls, courier, records, signs
 from tenantry_service.limits.decisions import Refusal, Reservation
@@ -91,13 +92,14 @@ async def test_a_script_that_was_flushed_is_loaded_again(asking: Asking, admin: 
 async def test_the_slots_of_a_dead_process_are_free_after_one_lease(
     address: Path, admin: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "LEASE_MS", 600)
-    monkeypatch.setattr(signs, "RENEW_SECONDS", 0.1)
+    # Between two signs of life and the end of a lease there is room for a machine that stands still for seconds.
+    monkeypatch.setattr(calls, "LEASE_MS", 4_000)
+    monkeypatch.setattr(signs, "RENEW_SECONDS", 0.2)
     one_slot = policy(limits=Limits(concurrent_requests=1))
     async with running(dead := RedisLimiter(address)):
         held = await Asking(dead).granted(one_slot)
-        # As long as the process lives, so does its slot.
-        await asyncio.sleep(1)
+        # As long as the process lives, so does its slot: beyond the lease that it began with.
+        await asyncio.sleep(calls.LEASE_MS / 1000 + 0.5)
         assert isinstance(await Asking(dead).ask(one_slot), Refusal)
     async with running(living := RedisLimiter(address)):
         decisions: list[Decision] = []
@@ -139,6 +141,26 @@ async def test_what_the_ledger_knows_is_added_to_a_new_state_once(asking: Asking
     assert state(admin).month_nano_usd == 950
     assert isinstance(await asking.ask(limited, nano_usd=51), Refusal)
     assert isinstance(await asking.ask(limited, nano_usd=50), Reservation)
+
+
+async def test_what_a_later_version_keeps_outlives_what_this_one_writes(asking: Asking, admin: Client) -> None:
+    limited = policy(limits=Limits(tokens_per_minute=100), budget=Budget(amount_nano_usd=1000, window=Window.DAY))
+    first = await asking.granted(limited, tokens=10, nano_usd=100)
+    more = b"members of a later version"
+    admin("APPEND", KEYS.state, more)
+    raw = admin("HGET", KEYS.reservations, first.id)
+    assert isinstance(raw, bytes)
+    longer = msgspec.msgpack.encode([*msgspec.msgpack.decode(raw), "a later version's"])
+    assert records.read_record(longer).note == records.read_record(raw).note
+    admin("HSET", KEYS.reservations, first.id, longer)
+    second = await asking.granted(limited, tokens=10, nano_usd=100)
+    for reservation in (first, second):
+        asking.settle(limited, reservation, tokens=10, nano_usd=100)
+    await until(lambda: len(events(admin)) == 2)
+    packed = admin("GET", KEYS.state)
+    assert isinstance(packed, bytes)
+    assert packed.endswith(more)
+    assert state(admin).day_nano_usd == 200
 
 
 async def test_a_new_address_is_taken_over_without_a_gap(asking: Asking, admin: Client, address: Path) -> None:

@@ -200,6 +200,16 @@ def test_an_upstream_killed_under_load_costs_errors_and_nothing_else(tmp_path: P
     assert sum(row["error_type"] == "none" for row in rows) == outcomes.count("ok")
 
 
+def test_how_far_off_an_estimate_was_is_told_by_a_histogram(tmp_path: Path, simulator: Program) -> None:
+    with serve(tmp_path, with_credentials(tmp_path, simulator)) as running:
+        client = sdk(running)
+        for most in (100_000, 100):
+            client.chat.completions.create(model="gpt-4o-mini", messages=HELLO, max_tokens=most)
+        metrics = running.get("/metrics")[1]
+    assert "tenantry_estimate_ratio_count 2.0" in metrics
+    assert 'tenantry_estimate_ratio_bucket{le="1.0"} 2.0' in metrics, "an upper bound is never passed"
+
+
 def test_no_secret_and_no_prompt_is_in_logs_or_metrics(tmp_path: Path, simulator: Program) -> None:
     prompt = "a-prompt-that-nobody-else-may-read"
     with serve(tmp_path, with_credentials(tmp_path, simulator), "--log-level", "debug") as running:

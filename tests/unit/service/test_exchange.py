@@ -301,7 +301,8 @@ def test_limits_refuse_with_the_exact_wait(refusal: Refusal, status: int, code: 
 
 def test_an_unknown_limit_is_503_and_not_401_or_429() -> None:
     story = play().on(request(body=chat_body()), reserved(Unknown("redis"))).wants(Refuse)
-    assert story.refusal.error.status == 503
+    assert (story.refusal.error.status, story.refusal.error.code) == (503, "limits_unavailable")
+    assert b"\r\nretry-after: " in b"\r\n" + story.refusal.lines
 
 
 # The upstream fails.
