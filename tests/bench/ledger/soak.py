@@ -15,7 +15,9 @@ import random
 import sqlite3
 import sys
 import tempfile
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +33,8 @@ from tests.bench.ledger.stage import COST, Counting, Load, Serving, load
 
 #: The longest that a ledger's writer lives.
 LEDGER_SECONDS = 20.0
+#: Deaths between two lines that say how far it is.
+TOLD_EVERY = 20
 
 
 class Row(NamedTuple):
@@ -134,9 +138,11 @@ async def soak(
     outage: float = 60.0,
     pause: float = 0.6,
     ledger_seconds: float = LEDGER_SECONDS,
+    died: Callable[[int], None] = lambda _: None,
 ) -> Findings:
     """The whole of it: services die all the time, each by itself, and the ledger's writer now and then; in the middle
-    PostgreSQL is away for ``outage`` seconds, and later Redis is killed and comes back."""
+    PostgreSQL is away for ``outage`` seconds, and later Redis is killed and comes back. ``died`` hears of each death of
+    a service, by its number."""
     numbers = itertools.count(1)
     ledger_deaths = 0
     over = asyncio.Event()
@@ -149,6 +155,7 @@ async def soak(
                     await asyncio.sleep(random.random() * pause)
                     victim.kill()
                     await victim.start()
+                    died(number)
                     if number == deaths // 3:
                         await _away(postgres, outage, asking)
                     if number == 2 * deaths // 3:
@@ -193,7 +200,13 @@ def main() -> int:
     parse.add_argument("--outage", type=float, default=60.0, help="seconds without PostgreSQL")
     parse.add_argument("--clients", type=int, default=16)
     options = parse.parse_args()
-    found = asyncio.run(soak(options.deaths, clients=options.clients, outage=options.outage))
+    began = time.monotonic()
+
+    def died(number: int) -> None:
+        if number % TOLD_EVERY == 0:
+            print(f"{number:,} of {options.deaths:,} deaths, {time.monotonic() - began:.0f} s", flush=True)
+
+    found = asyncio.run(soak(options.deaths, clients=options.clients, outage=options.outage, died=died))
     figures = found._asdict()
     for name, value in figures.items():
         print(f"{name:<18}{value if isinstance(value, int) else [len(value), *value[:5]]}")
