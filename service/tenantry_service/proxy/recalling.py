@@ -22,9 +22,10 @@ from tenantry_service.proxy.body import Estimate
 from tenantry_service.proxy.ending import Ending
 from tenantry_service.proxy.kept import Claim, KeptAnswer, Purpose, Recalled, Verdict
 from tenantry_service.proxy.messages import ClientHead, Commands, Recall, RequestHead, ToClient
-from tenantry_service.proxy.routes import INSPECTED, Plan
+from tenantry_service.proxy.routes import Plan
 from tenantry_service.proxy.shapes import Determined
 from tenantry_service.proxy.states import ABANDONED, ANSWERING, RECALLING
+from tenantry_service.proxy.upload import Upload
 
 #: What a key may be: the draft of the IETF (draft-ietf-httpapi-idempotency-key-header) leaves it open, OpenAI's SDK
 #: makes 40 characters.
@@ -47,9 +48,11 @@ def claims(asked: Asked, head: RequestHead) -> list[Claim] | ApiError:
     assert asked.caller is not None
     policy = asked.caller.view.policy
     found: list[Claim] = []
-    if asked.plan not in INSPECTED or head.method != "POST":
+    if head.method != "POST":
         return found
-    body = asked.outgoing
+    # A body that passes through is not there to be compared, and a form is never the same twice: libraries invent a new
+    # delimiter for each.
+    body = asked.outgoing if asked.upload is None else _length(head, asked.upload)
     if policy.idempotency is not None:
         given = [value for name, value in head.headers if name == b"idempotency-key"]
         if len(given) > 1 or (given and not _KEY.fullmatch(given[0])):
@@ -64,6 +67,13 @@ def claims(asked: Asked, head: RequestHead) -> list[Claim] | ApiError:
         key = _digest([head.path, head.query, body, *asking])
         found.append(Claim(policy.tenant, Purpose.CACHE, key, b"", policy.cache))
     return found
+
+
+def _length(head: RequestHead, upload: Upload) -> bytes:
+    """What is known of a body that passes through, however much of it has come."""
+    if any(name == b"transfer-encoding" for name, _ in head.headers):
+        return b"chunked"
+    return b"%d" % (upload.size if head.content_length is None else head.content_length)
 
 
 def _digest(parts: Sequence[bytes]) -> bytes:

@@ -1,6 +1,7 @@
 """The client's side of an exchange: its head, and its body, which is held until understood, or passes through. Pure."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from tenantry_service import errors
 from tenantry_service.errors import ApiError
@@ -19,12 +20,16 @@ from tenantry_service.proxy.states import (
     CONNECTING,
     DONE,
     NEW,
+    RECALLING,
     RECEIVING,
     RESERVING,
     UPLOADING,
     WAITING,
 )
 from tenantry_service.proxy.upload import Upload
+
+#: There is nobody yet to pass a body on to.
+_HELD: Final = (RECALLING, RESERVING, CONNECTING)
 
 
 class Receiving(Recalling):
@@ -80,9 +85,11 @@ class Receiving(Recalling):
         if error is not None:
             return self._refuse(error)
         assert asked.caller is not None
-        if not asked.caller.view.keeps:
-            return self._go_on()
-        wanted = recalling.claims(asked, asked.head)
+        return self._claim() if asked.caller.view.keeps else self._go_on()
+
+    def _claim(self) -> Commands:
+        """Look for an answer that was given before."""
+        wanted = recalling.claims(self.asked, self.asked.head)
         if isinstance(wanted, ApiError):
             return self._refuse(wanted)
         self._wanted = wanted
@@ -108,8 +115,7 @@ class Receiving(Recalling):
         asked = self.asked
         asked.understand_upload()
         assert asked.caller is not None
-        assert asked.estimate is not None
-        return self._reserve(asked.caller.view.policy, asked.estimate.demand)
+        return self._claim() if asked.caller.view.keeps else self._go_on()
 
     def _ask_for_body(self, expected: bool) -> Commands:
         return (CONTINUE_READING,) if expected else ()
@@ -118,7 +124,7 @@ class Receiving(Recalling):
         state = self.state
         if state is DONE or state is ABANDONED:
             return ()
-        hold = state is RECEIVING or state is RESERVING or state is CONNECTING
+        hold = state is RECEIVING or state in _HELD
         refused = upload.take(data, hold=hold)
         if refused is not None:
             return self._stop(refused, refused)
@@ -135,7 +141,7 @@ class Receiving(Recalling):
             return self._stop(refused, refused)
         if self.state is RECEIVING:
             return self._begin_upload()
-        if self.state is RESERVING or self.state is CONNECTING:
+        if self.state in _HELD:
             return ()
         if self.state is not ANSWERING:
             self.state = WAITING

@@ -56,4 +56,4 @@ ANSWERING: Final = State.ANSWERING
 DONE: Final = State.DONE
 RECALLING: Final = State.RECALLING
 #: While the client shall send no more of a body that passes through.
-HOLDING: Final = frozenset([RESERVING, ABANDONED, CONNECTING, BLOCKED, BACKING_OFF])
+HOLDING: Final = frozenset([RECALLING, RESERVING, ABANDONED, CONNECTING, BLOCKED, BACKING_OFF])

@@ -60,6 +60,11 @@ class Upload:
         self.ready = plan not in FORMS or (self._scanner is None and view.allows_all)
         self.target: Target = view.no_model
 
+    @property
+    def size(self) -> int:
+        """Bytes that have come."""
+        return self._size
+
     def take(self, data: bytes, *, hold: bool) -> ApiError | None:
         """More of the body; ``hold``: there is nobody yet to pass it on to."""
         self._size += len(data)

@@ -114,6 +114,14 @@ CASES = {
         (20, 84, 1),
         "/v1/audio/speech",
     ),
+    "speech stream": Case(
+        lambda sdk: sdk.audio.speech.create(
+            model="gpt-4o-mini-tts", voice="alloy", input="say so", stream_format="sse"
+        ),
+        lambda found: found.content.count(b"event: speech.audio.delta\n") == 2,
+        (2, 20, 0),
+        "/v1/audio/speech",
+    ),
     "transcription": Case(
         lambda sdk: sdk.audio.transcriptions.create(model="gpt-4o-transcribe", file=sound()),
         lambda found: found.text.startswith("This is") and found.usage.input_tokens == 60,
@@ -234,6 +242,36 @@ async def test_what_was_stored_can_be_read_changed_and_deleted(running: Service)
         assert (await sdk.uploads.complete(upload.id, part_ids=[part.id])).status == "completed"
         with pytest.raises(openai.NotFoundError):
             await sdk.files.retrieve(stored.id)
+
+
+async def test_a_response_is_read_again_from_where_its_reader_left_off(running: Service) -> None:
+    async with running.sdk() as sdk:
+        made = await sdk.responses.create(model="gpt-4o-mini", input="two words", background=True)
+        whole = [event async for event in await sdk.responses.retrieve(made.id, stream=True)]
+        rest = [event async for event in await sdk.responses.retrieve(made.id, stream=True, starting_after=7)]
+        assert (await sdk.responses.cancel(made.id)).status == "cancelled"
+        assert (await sdk.responses.input_items.list(made.id)).data == []
+        await sdk.responses.delete(made.id)
+        with pytest.raises(openai.NotFoundError):
+            await sdk.responses.retrieve(made.id)
+    assert whole[-1].type == "response.completed"
+    assert [event.sequence_number for event in rest] == [event.sequence_number for event in whole[8:]]
+    assert running.simulator.requests[f"GET /v1/responses/{made.id}"] == 3
+    # What was made is paid for once, however often it is read.
+    rows = await running.rows()
+    assert [row["output_tokens"] for row in rows] == [10, 0, 0, 0, 0, 0, 0]
+    assert {row["route"] for row in rows[1:3]} == {"/v1/responses/{id}"}
+
+
+async def test_a_response_that_is_read_again_and_breaks_off_ends_with_an_error_event(running: Service) -> None:
+    headers = {"x-simulator-die-after": "3", "x-simulator-gap-ms": "5"}
+    async with running.sdk() as sdk:
+        made = await sdk.responses.create(model="gpt-4o-mini", input="two words")
+        again = await sdk.responses.retrieve(made.id, stream=True, starting_after=4, extra_headers=headers)
+        seen: list[str] = []
+        with pytest.raises(openai.APIError, match="what came before this event is incomplete"):
+            await _collect(again, seen)
+    assert seen == ["response.output_text.delta"] * 3
 
 
 async def test_a_route_that_nobody_knows_passes_and_is_metered_as_other(running: Service) -> None:

@@ -51,6 +51,27 @@ async def test_a_stream_that_was_left_comes_again_whole(running: Service) -> Non
     assert running.simulator.cancelled == 0
 
 
+async def test_a_form_that_comes_again_is_answered_again(running: Service) -> None:
+    client = running.sdk()
+    answers = [
+        await client.audio.transcriptions.with_raw_response.create(
+            model="whisper-1",
+            # More than one read of a socket: its end comes after the answer has been found.
+            file=("speech.mp3", bytes(600_000)),
+            extra_headers={"idempotency-key": "order-5"},
+        )
+        for _ in range(3)
+    ]
+    assert [answer.headers.get("x-tenantry-replayed") for answer in answers] == [None, "true", "true"]
+    assert len({answer.http_response.content for answer in answers}) == 1
+    assert running.simulator.requests["POST /v1/audio/transcriptions"] == 1
+    assert [row["nano_usd"] > 0 for row in await running.rows()] == [True, False, False]
+    with pytest.raises(openai.ConflictError, match="another request"):
+        await client.audio.transcriptions.create(
+            model="whisper-1", file=("speech.mp3", bytes(5)), extra_headers={"idempotency-key": "order-5"}
+        )
+
+
 async def test_a_key_is_no_other_requests_key(running: Service) -> None:
     client, headers = running.sdk(), {"idempotency-key": "order-3"}
     await client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, extra_headers=headers)  # type: ignore[arg-type]

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tenantry_service.proxy import routes
 from tenantry_service.proxy.messages import Timer
+from tenantry_service.proxy.routes import Match, Plan, Route
 
 from tests.component.service.harness import CREDENTIAL, KEY, Service, service, until
 from tests.component.service.test_wire import Client
@@ -37,6 +39,8 @@ CALLS: dict[str, tuple[str, str, bytes, bytes]] = {
         body(model="gpt-4o", messages=[], stream=True, stream_options={"include_usage": True}),
     ),
     "responses": ("POST", "/v1/responses", JSON, body(model="gpt-4o", input="a b")),
+    "response compaction": ("POST", "/v1/responses/compact", JSON, body(model="gpt-4o", input="a b")),
+    "input tokens": ("POST", "/v1/responses/input_tokens", JSON, body(model="gpt-4o", input="a b")),
     "responses stream": ("POST", "/v1/responses?x=%20&y", JSON, body(model="gpt-4o", input="a b", stream=True)),
     "completions": ("POST", "/v1/completions", JSON, body(model="gpt-4o", prompt="a b")),
     "embeddings": ("POST", "/v1/embeddings", JSON, body(model="text-embedding-3-small", input=[[1, 2], [3]])),
@@ -58,9 +62,42 @@ CALLS: dict[str, tuple[str, str, bytes, bytes]] = {
     "conversation": ("POST", "/v1/conversations", JSON, body()),
     "deletion": ("DELETE", "/v1/responses/resp_1", b"", b""),
     "client secret": ("POST", "/v1/realtime/client_secrets", JSON, body(session={"model": "gpt-realtime"})),
+    "translating secret": ("POST", "/v1/realtime/translations/client_secrets", JSON, body(session={"model": "m"})),
+    "realtime session": ("POST", "/v1/realtime/sessions", JSON, body(model="gpt-realtime")),
+    "transcription session": ("POST", "/v1/realtime/transcription_sessions", JSON, body()),
+    "image variation": ("POST", "/v1/images/variations", MULTIPART, FORM),
+    "models": ("GET", "/v1/models", b"", b""),
     "model": ("GET", "/v1/models/gpt-4o", b"", b""),
     "unknown": ("PATCH", "/v1/novelties/n-1:run?a=b", b"application/x-own", bytes(range(256))),
 }
+
+
+def route_of(method: str, target: str) -> Route | None:
+    found = routes.match(method, target.partition("?")[0].encode())
+    return found.route if isinstance(found, Match) else None
+
+
+def everything_else() -> dict[str, tuple[str, str, bytes, bytes]]:
+    """A call of each row of the table that has none above: all of them pass whatever bytes they bring."""
+    called = {route_of(method, target) for method, target, _, _ in CALLS.values()}
+    found = {}
+    for route in routes.ROUTES:
+        if route not in called:
+            target = route.template.replace("{id}", "a_1").replace("{model...}", "ft:gpt-4o:x") + "?odd=%20%c3&b"
+            kind, content = (b"application/x-own", bytes(range(256))) if route.method == "POST" else (b"", b"")
+            found[f"{route.method} {route.template}"] = (route.method, target, kind, content)
+    return found
+
+
+CALLS |= everything_else()
+
+
+def test_every_row_of_the_table_is_called() -> None:
+    assert {route_of(method, target) for method, target, _, _ in CALLS.values()} >= set(routes.ROUTES)
+    assert {route.plan for route in routes.ROUTES if f"{route.method} {route.template}" in CALLS} <= {
+        Plan.FORWARD,
+        Plan.MODEL,
+    }
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from tenantry_simulator.answers import CREATED, Json, dump, error
 
 #: Object name and id prefix of each collection (its path without ids).
 KINDS = {
+    "chat/completions": ("chat.completion", "chatcmpl"),
+    "responses": ("response", "resp"),
     "files": ("file", "file"),
     "uploads": ("upload", "upload"),
     "uploads/parts": ("upload.part", "part"),
@@ -16,6 +18,7 @@ KINDS = {
     "conversations": ("conversation", "conv"),
     "conversations/items": ("list", "msg"),
     "fine_tuning/jobs": ("fine_tuning.job", "ftjob"),
+    "fine_tuning/checkpoints": ("checkpoint", "ckpt"),
     "vector_stores": ("vector_store", "vs"),
     "vector_stores/files": ("vector_store.file", "file"),
     "vector_stores/file_batches": ("vector_store.file_batch", "vsfb"),
@@ -42,6 +45,14 @@ class Shelf:
         self._objects: dict[str, Json] = {}
         self._contents: dict[str, bytes] = {}
         self._count = itertools.count(1)
+
+    def keep(self, path: str, **fields: object) -> None:
+        """Put an object there."""
+        self._objects[path] = {"id": path.rpartition("/")[2], "object": "kept", "created_at": CREATED, **fields}
+
+    def get(self, path: str) -> Json | None:
+        """What is kept there."""
+        return self._objects.get(path)
 
     def answer(self, method: str, path: str, fields: Json) -> tuple[int, str, bytes] | None:
         """Status, content type and body; None for a path of no collection."""
@@ -81,7 +92,7 @@ class Shelf:
         found = self._objects.get(key)
         if found is None:
             return 404, "application/json", error(404, f"No such object: {rest[0]}")
-        if rest[1:] == ["content"]:
+        if rest[1:] == ["content"] and parent == "files":
             return 200, "application/octet-stream", self._contents.get(key, b"")
         if rest[1:]:
             # cancel, complete, pause, search, events …

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections import Counter
 from typing import Any, cast
+from urllib.parse import parse_qs
 
 import httptools
 
@@ -215,6 +216,7 @@ class Connection(asyncio.Protocol):
         if path == "/v1/responses" and method == "POST":
             identifier = f"resp_{simulator.sequence}"
             simulator.input_tokens += answers.count_words(request.get("input", ""))
+            simulator.shelf.keep(f"responses/{identifier}", request=request, output=output)
             if request.get("stream"):
                 return self._stream(behaviour, answers.response_events(request, identifier, output))
             simulator.output_tokens += output
@@ -224,6 +226,8 @@ class Connection(asyncio.Protocol):
             self.answer(200, answers.embeddings(request))
         elif method == "POST" and path in self._GENERATED:
             return self._generate(behaviour, path, request, output)
+        elif method == "GET" and "stream=true" in self.url.decode("latin-1") and (again := self._response(path)):
+            return self._stream(behaviour, again)
         elif path == "/v1/models" and method == "GET":
             listed = [answers.model(name) for name in answers.MODELS]
             self.answer(200, answers.dump({"object": "list", "data": listed}))
@@ -237,16 +241,31 @@ class Connection(asyncio.Protocol):
                 self.answer(kept[0], kept[2], b"content-type: %b\r\n" % kept[1].encode())
         return []
 
+    def _response(self, path: str) -> list[bytes]:
+        """The events of a response that was made before, from where its reader left off."""
+        kept = self.simulator.shelf.get(path.removeprefix("/v1/"))
+        if kept is None or not path.startswith("/v1/responses/"):
+            return []
+        query = parse_qs(self.url.decode("latin-1").partition("?")[2])
+        after = int(query.get("starting_after", ["-1"])[0])
+        return answers.response_events(kept["request"], kept["id"], kept["output"])[after + 1 :]
+
     _GENERATED = frozenset(
         [
             "/v1/completions",
             "/v1/moderations",
             "/v1/images/generations",
             "/v1/images/edits",
+            "/v1/images/variations",
+            "/v1/responses/compact",
+            "/v1/responses/input_tokens",
             "/v1/audio/speech",
             "/v1/audio/transcriptions",
             "/v1/audio/translations",
             "/v1/realtime/client_secrets",
+            "/v1/realtime/translations/client_secrets",
+            "/v1/realtime/sessions",
+            "/v1/realtime/transcription_sessions",
         ]
     )
 
@@ -264,12 +283,17 @@ class Connection(asyncio.Protocol):
                 body = answers.completion(request, identifier, output)
             case "moderations":
                 body = answers.moderation(request, identifier)
-            case "realtime/client_secrets":
+            case name if name.startswith("realtime/"):
                 body = answers.client_secret(request)
+            case "responses/compact":
+                body = answers.dump(answers.response_object(request, identifier, output, "completed"))
+            case "responses/input_tokens":
+                into = answers.count_words(request.get("input", ""))
+                body = answers.dump({"object": "response.input_tokens", "input_tokens": into})
             case "images/generations" | "images/edits" if streams:
                 name = "image_generation" if path.endswith("generations") else "image_edit"
                 events = media.image_events(request, behaviour.padding, name)
-            case "images/generations" | "images/edits":
+            case "images/generations" | "images/edits" | "images/variations":
                 body = media.images(request)
             case "audio/speech" if streams:
                 events = media.speech_events(request)

@@ -11,6 +11,7 @@ from tenantry_service.proxy.messages import Gone, Keep, OpenUpstream, Recall, Re
 from tenantry_service.proxy.states import State
 
 from tests.unit.service.playbook import (
+    NOW,
     Event,
     Play,
     chat_body,
@@ -192,6 +193,57 @@ def test_what_differs_is_another_request_and_what_does_not_matter_is_none() -> N
     assert claims_of(user="b").key == one.key
     assert claims_of(user="b").fingerprint != one.fingerprint
     assert claims_of(((b"idempotency-key", b"order-67"),)).key != one.key
+
+
+FORM = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n--b--\r\n'
+
+
+def upload(path: str, body: bytes = FORM, *, whole: bool = True, chunked: bool = False) -> list[Event]:
+    """A request whose body passes through: all of it with its head, or in two pieces."""
+    kind = b"multipart/form-data; boundary=b"
+    length = None if chunked else len(body)
+    what = head("POST", path, length=length, extra=(*KEY, (b"content-type", kind)))
+    if whole:
+        # As the connection tells it when it has seen such a head before.
+        known = what if chunked else what.without_length()
+        return [lambda e: e.on_request(known, NOW, (body,), complete=True)]
+    return [
+        lambda e: e.on_request(what, NOW, (body[:70],)),
+        lambda e: e.on_body(body[70:]),
+        lambda e: e.on_body_end(),
+    ]
+
+
+@pytest.mark.parametrize("path", ["/v1/audio/transcriptions", "/v1/files", "/v1/batches", "/v1/novelties"])
+def test_what_passes_through_is_answered_again_for_its_key_too(path: str) -> None:
+    first = play(both()).on(upload(path), recalled(), ANSWERED)
+    (kept,) = keeps(first)
+    assert kept.answer is not None
+    assert kept.answer.body == ANSWER
+    again = play(both()).on(upload(path), recalled(kept.answer), reserved()).wants(ToClient, Settle)
+    assert again.to_client == ANSWER
+    assert b"x-tenantry-replayed: true\r\n" in again.client_head.lines
+    assert (again.settled.usage, again.settled.nano_usd) == (NO_USAGE, 0)
+    assert not [command for command in again.commands if isinstance(command, OpenUpstream)]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_that_passes_through_is_told_by_its_length_however_much_of_it_has_come(chunked: bool) -> None:
+    path = "/v1/audio/transcriptions"
+    whole, pieces = (
+        asked_for(play(both()).on(upload(path, whole=whole, chunked=chunked)))[0] for whole in (True, False)
+    )
+    assert (whole.key, whole.fingerprint) == (pieces.key, pieces.fingerprint)
+    if not chunked:
+        longer = asked_for(play(both()).on(upload(path, FORM + b"x")))[0]
+        assert (longer.key, longer.fingerprint == whole.fingerprint) == (whole.key, False)
+
+
+def test_what_comes_of_a_body_while_its_answer_is_looked_for_is_not_lost() -> None:
+    events = upload("/v1/audio/transcriptions", whole=False)
+    story = play(both()).on(events, recalled(), reserved())
+    assert story.sent_upstream.endswith(FORM)
+    assert story.of(OpenUpstream).complete
 
 
 CHAT = request(REPEATED, FIXED)
