@@ -144,9 +144,10 @@ class Pool(Owner):
         pending.connecting = None
         if connection is not None:
             self._note(reachable=True)
-            connection.use_until = self._loop.time() + MAX_AGE_SECONDS
+            now = self._loop.time()
+            connection.use_until = now + MAX_AGE_SECONDS
             self._open += 1
-            self._offer(connection)
+            self._offer(connection, now)
             return
         if pending in self._waiting:
             self._waiting.remove(pending)
@@ -191,12 +192,13 @@ class Pool(Owner):
 
     def release(self, connection: Connection) -> None:
         """A connection has served its request."""
-        if not connection.closed and self._loop.time() >= connection.use_until:
+        now = self._loop.time()
+        if not connection.closed and now >= connection.use_until:
             connection.cancel()
         else:
-            self._offer(connection)
+            self._offer(connection, now)
 
-    def _offer(self, connection: Connection) -> None:
+    def _offer(self, connection: Connection, now: float) -> None:
         """A connection is free: for who waits longest, else for later."""
         if connection.closed:
             return
@@ -204,7 +206,7 @@ class Pool(Owner):
             pending = self._waiting.popleft()
             connection.send(pending.request, pending.listener, complete=pending.complete, once=pending.once)
         else:
-            connection.idle_since = self._loop.time()
+            connection.idle_since = now
             self._idle.append(connection)
 
     def lost(self, connection: Connection) -> None:

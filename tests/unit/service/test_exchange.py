@@ -143,6 +143,22 @@ def test_hop_by_hop_headers_stop_here_also_those_that_connection_names() -> None
     assert b"x-kept: 2\r\n" in story.sent_upstream
 
 
+def test_hop_by_hop_headers_of_an_upstream_stop_here_as_well() -> None:
+    hops = (
+        (b"connection", b"keep-alive, x-secret-hop"),
+        (b"x-secret-hop", b"1"),
+        (b"keep-alive", b"timeout=5"),
+        (b"transfer-encoding", b"chunked"),
+        (b"upgrade", b"h2c"),
+        (b"trailer", b"x-late"),
+        (b"proxy-authenticate", b"Basic"),
+        (b"openai-processing-ms", b"12"),
+    )
+    story = waiting().on(upstream_head(200, "application/json", None, *hops), data(ANSWER), end())
+    names = [line.partition(b":")[0] for line in story.client_head.lines.splitlines()]
+    assert names == [b"content-type", b"openai-processing-ms", b"x-request-id"]
+
+
 def test_limits_are_shown_in_openais_headers() -> None:
     standing = Standing(60, 59, 1_000, 1000, 990, 12)
     story = play().on(request(body=chat_body()), reserved(granted(standing=standing)), sent())
