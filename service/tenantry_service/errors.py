@@ -80,78 +80,87 @@ def retry_after(wait_ms: int) -> Headers:
 #: A drained or overloaded replica leaves the rotation within about a second.
 RETRY_SOON = retry_after(1000)
 
-MISSING_KEY = ApiError(
-    status=401,
-    error_type=ErrorType.CALLER_UNAUTHENTICATED,
-    message="You didn't provide an API key. Send it in the Authorization header: 'Authorization: Bearer YOUR_KEY'.",
+
+def _key_refused(message: str, code: str | None = None) -> ApiError:
+    """401: the key is known to be bad."""
+    return ApiError(status=401, error_type=ErrorType.CALLER_UNAUTHENTICATED, message=message, code=code)
+
+
+def _unavailable(error_type: ErrorType, code: str, message: str, headers: Headers = RETRY_SOON) -> ApiError:
+    """503: not this time, or not here."""
+    return ApiError(
+        status=503,
+        error_type=error_type,
+        message=message,
+        type="service_unavailable_error",
+        code=code,
+        headers=headers,
+    )
+
+
+def _upstream(status: int, error_type: ErrorType, code: str, message: str, headers: Headers = ()) -> ApiError:
+    """What becomes of a request whose upstream did not answer it."""
+    return ApiError(
+        status=status, error_type=error_type, message=message, type="upstream_error", code=code, headers=headers
+    )
+
+
+def _repeated(code: str, message: str, headers: Headers = NO_RETRY) -> ApiError:
+    """409: its ``Idempotency-Key`` was seen before."""
+    return ApiError(status=409, error_type=ErrorType.CALLER_REPEATED, message=message, code=code, headers=headers)
+
+
+MISSING_KEY = _key_refused(
+    "You didn't provide an API key. Send it in the Authorization header: 'Authorization: Bearer YOUR_KEY'."
 )
-WRONG_KEY = ApiError(
-    status=401,
-    error_type=ErrorType.CALLER_UNAUTHENTICATED,
-    message="Incorrect API key provided. Check that it is complete, for this endpoint and not replaced meanwhile.",
-    code="invalid_api_key",
+WRONG_KEY = _key_refused(
+    "Incorrect API key provided. Check that it is complete, for this endpoint and not replaced meanwhile.",
+    "invalid_api_key",
 )
-EXPIRED_KEY = ApiError(
-    status=401,
-    error_type=ErrorType.CALLER_UNAUTHENTICATED,
-    message="This API key has expired. Ask the owner of the tenant for the current one.",
-    code="expired_api_key",
+EXPIRED_KEY = _key_refused(
+    "This API key has expired. Ask the owner of the tenant for the current one.", "expired_api_key"
 )
-DRAINING = ApiError(
-    status=503,
-    error_type=ErrorType.TENANTRY_DRAINING,
-    message="This replica is shutting down; repeat the request, another one will take it.",
-    type="service_unavailable_error",
-    code="draining",
-    headers=RETRY_SOON,
+DRAINING = _unavailable(
+    ErrorType.TENANTRY_DRAINING,
+    "draining",
+    "This replica is shutting down; repeat the request, another one will take it.",
 )
-DRAIN_DEADLINE = ApiError(
-    status=503,
-    error_type=ErrorType.TENANTRY_DRAINING,
-    message="The replica that served this request had to shut down before the end of the answer; repeat the request.",
-    type="service_unavailable_error",
-    code="draining",
-    headers=RETRY_SOON,
+DRAIN_DEADLINE = _unavailable(
+    ErrorType.TENANTRY_DRAINING,
+    "draining",
+    "The replica that served this request had to shut down before the end of the answer; repeat the request.",
 )
-OVERLOADED = ApiError(
-    status=503,
-    error_type=ErrorType.TENANTRY_OVERLOADED,
-    message="This replica has as many open connections as it may; repeat the request shortly.",
-    type="service_unavailable_error",
-    code="server_is_overloaded",
-    headers=RETRY_SOON,
+OVERLOADED = _unavailable(
+    ErrorType.TENANTRY_OVERLOADED,
+    "server_is_overloaded",
+    "This replica has as many open connections as it may; repeat the request shortly.",
 )
-NO_ROOM = ApiError(
-    status=503,
-    error_type=ErrorType.TENANTRY_OVERLOADED,
-    message="This replica holds as many request bodies as it may; repeat the request shortly.",
-    type="service_unavailable_error",
-    code="server_is_overloaded",
-    headers=RETRY_SOON,
+NO_ROOM = _unavailable(
+    ErrorType.TENANTRY_OVERLOADED,
+    "server_is_overloaded",
+    "This replica holds as many request bodies as it may; repeat the request shortly.",
 )
-LIMITS_UNKNOWN = ApiError(
-    status=503,
-    error_type=ErrorType.TENANTRY_LIMITS_UNKNOWN,
-    message="The limits of this tenant cannot be checked at the moment; repeat the request shortly.",
-    type="service_unavailable_error",
-    code="limits_unavailable",
-    headers=RETRY_SOON,
+NO_CONNECTION = _unavailable(
+    ErrorType.TENANTRY_OVERLOADED,
+    "server_is_overloaded",
+    "All connections of this replica to the upstream are in use; repeat the request shortly.",
 )
-LEDGER_FULL = ApiError(
-    status=503,
-    error_type=ErrorType.TENANTRY_LEDGER_FULL,
-    message="Usage cannot be recorded at the moment, so no request is taken; repeat it shortly.",
-    type="service_unavailable_error",
-    code="ledger_unavailable",
-    headers=retry_after(5000),
+LIMITS_UNKNOWN = _unavailable(
+    ErrorType.TENANTRY_LIMITS_UNKNOWN,
+    "limits_unavailable",
+    "The limits of this tenant cannot be checked at the moment; repeat the request shortly.",
 )
-NO_UPSTREAM = ApiError(
-    status=503,
-    error_type=ErrorType.TENANTRY_NO_UPSTREAM,
-    message="No upstream of this tenant serves the requested model. Ask the platform team to configure one.",
-    type="service_unavailable_error",
-    code="no_upstream",
-    headers=NO_RETRY,
+LEDGER_FULL = _unavailable(
+    ErrorType.TENANTRY_LEDGER_FULL,
+    "ledger_unavailable",
+    "Usage cannot be recorded at the moment, so no request is taken; repeat it shortly.",
+    retry_after(5000),
+)
+NO_UPSTREAM = _unavailable(
+    ErrorType.TENANTRY_NO_UPSTREAM,
+    "no_upstream",
+    "No upstream of this tenant serves the requested model. Ask the platform team to configure one.",
+    NO_RETRY,
 )
 BODY_TIMEOUT = ApiError(
     status=408,
@@ -165,85 +174,55 @@ HEAD_TOO_LARGE = ApiError(
     message="The request's headers are too many or too large.",
     code="headers_too_large",
 )
-UPSTREAM_UNREACHABLE = ApiError(
-    status=502,
-    error_type=ErrorType.PROVIDER_UNREACHABLE,
-    message="The upstream could not be reached.",
-    type="upstream_error",
-    code="upstream_unreachable",
+UPSTREAM_UNREACHABLE = _upstream(
+    502, ErrorType.PROVIDER_UNREACHABLE, "upstream_unreachable", "The upstream could not be reached."
 )
-UPSTREAM_SUSPENDED = ApiError(
-    status=503,
-    error_type=ErrorType.PROVIDER_UNREACHABLE,
-    message="The upstream has failed repeatedly and is given a moment; repeat the request shortly.",
-    type="upstream_error",
-    code="upstream_suspended",
-    headers=RETRY_SOON,
+UPSTREAM_SUSPENDED = _upstream(
+    503,
+    ErrorType.PROVIDER_UNREACHABLE,
+    "upstream_suspended",
+    "The upstream has failed repeatedly and is given a moment; repeat the request shortly.",
+    RETRY_SOON,
 )
-NO_CONNECTION = ApiError(
-    status=503,
-    error_type=ErrorType.TENANTRY_OVERLOADED,
-    message="All connections of this replica to the upstream are in use; repeat the request shortly.",
-    type="service_unavailable_error",
-    code="server_is_overloaded",
-    headers=RETRY_SOON,
+UPSTREAM_INVALID = _upstream(
+    502,
+    ErrorType.PROVIDER_INTERRUPTED,
+    "upstream_interrupted",
+    "The upstream closed the connection or broke the protocol before it answered.",
 )
-UPSTREAM_INVALID = ApiError(
-    status=502,
-    error_type=ErrorType.PROVIDER_INTERRUPTED,
-    message="The upstream closed the connection or broke the protocol before it answered.",
-    type="upstream_error",
-    code="upstream_interrupted",
+UPSTREAM_INTERRUPTED = _upstream(
+    502,
+    ErrorType.PROVIDER_INTERRUPTED,
+    "upstream_interrupted",
+    "The upstream ended the stream before its end; what came before this event is incomplete.",
 )
-UPSTREAM_INTERRUPTED = ApiError(
-    status=502,
-    error_type=ErrorType.PROVIDER_INTERRUPTED,
-    message="The upstream ended the stream before its end; what came before this event is incomplete.",
-    type="upstream_error",
-    code="upstream_interrupted",
+UPSTREAM_TIMEOUT = _upstream(
+    504, ErrorType.PROVIDER_TIMEOUT, "upstream_timeout", "The upstream did not answer in time."
 )
-UPSTREAM_TIMEOUT = ApiError(
-    status=504,
-    error_type=ErrorType.PROVIDER_TIMEOUT,
-    message="The upstream did not answer in time.",
-    type="upstream_error",
-    code="upstream_timeout",
+UPSTREAM_STALLED = _upstream(
+    504,
+    ErrorType.PROVIDER_TIMEOUT,
+    "upstream_timeout",
+    "The upstream stopped sending in the middle of the stream; what came before this event is incomplete.",
 )
-UPSTREAM_STALLED = ApiError(
-    status=504,
-    error_type=ErrorType.PROVIDER_TIMEOUT,
-    message="The upstream stopped sending in the middle of the stream; what came before this event is incomplete.",
-    type="upstream_error",
-    code="upstream_timeout",
+UPSTREAM_CREDENTIALS = _upstream(
+    502,
+    ErrorType.PROVIDER_CREDENTIALS,
+    "upstream_credentials_refused",
+    "The upstream refused the platform's credential (your key is fine). Ask the platform team to renew it.",
+    NO_RETRY,
 )
-UPSTREAM_CREDENTIALS = ApiError(
-    status=502,
-    error_type=ErrorType.PROVIDER_CREDENTIALS,
-    message="The upstream refused the platform's credential (your key is fine). Ask the platform team to renew it.",
-    type="upstream_error",
-    code="upstream_credentials_refused",
-    headers=NO_RETRY,
+IN_PROGRESS = _repeated(
+    "idempotency_key_in_use",
+    "A request with this Idempotency-Key is under way; repeat it shortly to get its answer.",
+    RETRY_SOON,
 )
-IN_PROGRESS = ApiError(
-    status=409,
-    error_type=ErrorType.CALLER_REPEATED,
-    message="A request with this Idempotency-Key is under way; repeat it shortly to get its answer.",
-    code="idempotency_key_in_use",
-    headers=RETRY_SOON,
+KEY_OF_ANOTHER = _repeated(
+    "idempotency_key_reused", "This Idempotency-Key belongs to another request; choose a new key for each one."
 )
-KEY_OF_ANOTHER = ApiError(
-    status=409,
-    error_type=ErrorType.CALLER_REPEATED,
-    message="This Idempotency-Key belongs to another request; choose a new key for each one.",
-    code="idempotency_key_reused",
-    headers=NO_RETRY,
-)
-NOT_KEPT = ApiError(
-    status=409,
-    error_type=ErrorType.CALLER_REPEATED,
-    message="The request with this Idempotency-Key was answered, but its answer was too large to be given again.",
-    code="idempotency_answer_not_kept",
-    headers=NO_RETRY,
+NOT_KEPT = _repeated(
+    "idempotency_answer_not_kept",
+    "The request with this Idempotency-Key was answered, but its answer was too large to be given again.",
 )
 INTERNAL = ApiError(
     status=500,

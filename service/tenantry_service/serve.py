@@ -18,7 +18,8 @@ import uvloop
 from tenantry_service import app, laptop, logs
 from tenantry_service.books import Books, OwnBooks, SharedBooks
 from tenantry_service.leaving import Leaving
-from tenantry_service.ledger.sqlite import LedgerError, SqliteLedger
+from tenantry_service.ledger.sqlite import SqliteLedger
+from tenantry_service.ledger.sqlite_file import LedgerError
 from tenantry_service.policy import PolicyError
 from tenantry_service.proxy.engine import Engine
 from tenantry_service.proxy.pool import Upstreams
@@ -260,6 +261,7 @@ async def _run(
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
+        engine.catch_up()
         unwritten = await books.finish()
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)

@@ -26,10 +26,10 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from tenantry_service.ledger import codec, journal
+from tenantry_service.ledger import codec, journal, sqlite_file
 from tenantry_service.ledger.event import UsageEvent
-from tenantry_service.ledger.inserts import inserts
 from tenantry_service.ledger.journal import Journal
+from tenantry_service.ledger.sqlite_file import UNWRITABLE, LedgerError
 
 #: Events that may wait. About 1 KB each, so 50 MB at worst; at 1,000 requests/s that is a minute of a stuck disk.
 QUEUE_LIMIT = 50_000
@@ -37,8 +37,6 @@ QUEUE_LIMIT = 50_000
 #: requests meet one.
 BATCH_SECONDS = 0.25
 BATCH_ROWS = 4096
-#: Between two statements of a batch.
-PAUSE_SECONDS = 0.000_05
 #: How much nicer (see nice(2)) the writer's thread is than the service's: requests go first, and still leave it a
 #: quarter of a core that they could fill, which is several times what it needs for them.
 NICER = 5
@@ -49,62 +47,7 @@ JOURNAL_RETRY_SECONDS = 1.0
 #: Kinds of journal records: a request that goes upstream, and one that has ended.
 BEGUN, ENDED = 1, 2
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS usage_events (
-    event_id TEXT PRIMARY KEY,
-    tenant TEXT NOT NULL,
-    key_id TEXT NOT NULL,
-    occurred_at_ms INTEGER NOT NULL,
-    duration_ms INTEGER NOT NULL,
-    route TEXT NOT NULL,
-    requested_model TEXT NOT NULL,
-    served_model TEXT NOT NULL,
-    upstream TEXT NOT NULL,
-    status INTEGER NOT NULL,
-    error_type TEXT NOT NULL,
-    stream INTEGER NOT NULL,
-    input_tokens INTEGER NOT NULL,
-    cached_input_tokens INTEGER NOT NULL,
-    output_tokens INTEGER NOT NULL,
-    reasoning_tokens INTEGER NOT NULL,
-    nano_usd INTEGER NOT NULL,
-    estimated INTEGER NOT NULL,
-    price_version TEXT NOT NULL,
-    policy_revision TEXT NOT NULL,
-    usage TEXT
-) WITHOUT ROWID
-"""
-#: What each version after the first adds.
-ADDITIONS: dict[int, tuple[str, ...]] = {
-    2: (
-        "cache_write_tokens INTEGER NOT NULL DEFAULT 0",
-        "audio_input_tokens INTEGER NOT NULL DEFAULT 0",
-        "audio_output_tokens INTEGER NOT NULL DEFAULT 0",
-        "image_input_tokens INTEGER NOT NULL DEFAULT 0",
-        "image_output_tokens INTEGER NOT NULL DEFAULT 0",
-        "service_tier TEXT NOT NULL DEFAULT ''",
-        "key_name TEXT NOT NULL DEFAULT ''",
-    )
-}
-#: Raised by one with every change of the schema; a file of a later version is refused and left as it is.
-SCHEMA_VERSION = 2
-
-#: What the values of a row can be at fault for; trying again does not help.
-_UNWRITABLE = (
-    OverflowError,
-    ValueError,
-    TypeError,
-    sqlite3.InterfaceError,
-    sqlite3.ProgrammingError,
-    sqlite3.DataError,
-    sqlite3.IntegrityError,
-)
-
 log = logging.getLogger(__name__)
-
-
-class LedgerError(Exception):
-    """The file cannot be used; the message says why and what to do."""
 
 
 class SqliteLedger:
@@ -134,7 +77,7 @@ class SqliteLedger:
         self.failures = 0
         #: Events that no database would take; they are in the log.
         self.unwritable = 0
-        self._connection = _open(path)
+        self._connection = sqlite_file.open_file(path)
         #: Segments of the journal that hold requests under way, by event id.
         self._begun: dict[str, int] = {}
         #: Segments that hold the queued events, in the queue's order, and those of their beginnings.
@@ -249,7 +192,7 @@ class SqliteLedger:
         try:
             try:
                 self._insert(batch)
-            except _UNWRITABLE:
+            except UNWRITABLE:
                 self._insert_each(batch)
         except sqlite3.Error as error:
             self.failures += 1
@@ -259,8 +202,19 @@ class SqliteLedger:
                 extra={"reason": str(error), "queued": len(self._queue), "retry_seconds": self._retry_seconds},
             )
             return False
+        step = sqlite_file.step_rows(len(batch)) * sqlite_file.STATEMENTS_AT_ONCE
+        for start in range(0, len(batch), step):
+            if start:
+                time.sleep(sqlite_file.PAUSE_SECONDS)
+            self._written_down(min(step, len(batch) - start))
+        self.written += len(batch)
+        self._retry_seconds = 0.0
+        return True
+
+    def _written_down(self, rows: int) -> None:
+        """So many of the first in the queue are in the database."""
         safe: dict[int, int] = {}
-        for _ in batch:
+        for _ in range(rows):
             begun, ended = self._segments.popleft()
             self._queue.popleft()
             safe[begun] = safe.get(begun, 0) + 1
@@ -268,9 +222,6 @@ class SqliteLedger:
         # Those that the journal has not.
         safe.pop(0, None)
         self._journal.done(safe)
-        self.written += len(batch)
-        self._retry_seconds = 0.0
-        return True
 
     def _settle_left_behind(self, directory: Path) -> None:
         """Bill what processes that were killed had not written."""
@@ -297,46 +248,13 @@ class SqliteLedger:
 
     def _insert(self, batch: Sequence[UsageEvent]) -> None:
         with self._connection:
-            _insert(self._connection, batch)
+            sqlite_file.write(self._connection, batch)
 
     def _insert_each(self, batch: Sequence[UsageEvent]) -> None:
         """One of them can never be written, and must not hold up the others: it goes to the log instead."""
         for event in batch:
             try:
                 self._insert([event])
-            except _UNWRITABLE as error:
+            except UNWRITABLE as error:
                 self.unwritable += 1
                 log.error("ledger: an event cannot be written", extra={"reason": str(error), "event": event._asdict()})
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, check_same_thread=False, timeout=5.0)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
-            connection.close()
-            raise LedgerError(f"{path} was written by a later version of tenantry; use that, or another file")
-        with connection:
-            if not version:
-                connection.execute(SCHEMA)
-            for later in range(max(version, 1) + 1, SCHEMA_VERSION + 1):
-                for column in ADDITIONS[later]:
-                    connection.execute(f"ALTER TABLE usage_events ADD COLUMN {column}")
-            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-    except (sqlite3.Error, OSError) as error:
-        raise LedgerError(
-            f"{path} cannot be used as a ledger: {error}; give a directory that can be written"
-        ) from error
-    return connection
-
-
-def _insert(connection: sqlite3.Connection, batch: Sequence[UsageEvent]) -> None:
-    """Insert in small steps with pauses in between: where service and writer share a core, a request that comes
-    meanwhile waits for one step and not for the batch."""
-    for number, insert in enumerate(inserts(batch)):
-        if number:
-            time.sleep(PAUSE_SECONDS)
-        connection.execute(insert.statement, insert.values)

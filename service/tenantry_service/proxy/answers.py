@@ -6,10 +6,11 @@ A new kind (another stream format, binary) is a new class here and a line in :fu
 from tenantry_service.errors import ApiError
 from tenantry_service.pricing import NO_USAGE, Usage
 from tenantry_service.proxy import models
+from tenantry_service.proxy.chat_stream import ChatStreamMeter
 from tenantry_service.proxy.events import TypedStreamMeter
 from tenantry_service.proxy.messages import ResponseHead
 from tenantry_service.proxy.routes import Plan
-from tenantry_service.proxy.sse import ChatStreamMeter, EventStream
+from tenantry_service.proxy.sse import EventStream
 from tenantry_service.proxy.usage import AnswerMeter
 
 

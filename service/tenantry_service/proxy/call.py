@@ -1,14 +1,11 @@
 """One exchange among its sockets: turns what happens into its events and carries out its commands."""
 
 import logging
-import time
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from tenantry_service.limits.decisions import Reservation
 from tenantry_service.limits.limiter import Decision
 from tenantry_service.proxy.engine import Engine
-from tenantry_service.proxy.exchange import Exchange
 from tenantry_service.proxy.kept import Recalled, Verdict
 from tenantry_service.proxy.messages import (
     AbortClient,
@@ -29,74 +26,30 @@ from tenantry_service.proxy.messages import (
     ToClient,
     ToUpstream,
 )
-from tenantry_service.proxy.patience import NEVER
-from tenantry_service.proxy.sides import ClientSide, Handle, Listener
-from tenantry_service.proxy.states import CONNECTING, DONE, HOLDING, NEW, TIMERS, State
-from tenantry_service.served import Trace
+from tenantry_service.proxy.sides import ClientSide, Handle
+from tenantry_service.proxy.states import CONNECTING, DONE, HOLDING, TIMERS, State
+from tenantry_service.proxy.timed import Timed
 
 log = logging.getLogger(__name__)
 
-# As it is: looked up once and not with every use.
-_clock: Final = time.perf_counter
 
-
-class Call(Listener):
+class Call(Timed):
     """See the module."""
 
-    __slots__ = (
-        "_armed_at",
-        "_armed_in",
-        "_client",
-        "_engine",
-        "_exchange",
-        "_first_byte",
-        "_held",
-        "_holding",
-        "_idle_by",
-        "_ours",
-        "_paused",
-        "_quiet",
-        "_settled",
-        "_since",
-        "_started",
-        "_trace",
-        "_upstream",
-        "deadline",
-    )
+    __slots__ = ("_client", "_held", "_holding", "_upstream")
 
     def __init__(self, engine: Engine, client: ClientSide) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._client = client
-        self._exchange = Exchange(engine.snapshot, engine.new_id())
         self._upstream: Handle | None = None
-        self._settled: Settle | None = None
-        self._paused = False
+        #: A body that passes through is held up; bytes of one that is held for now.
         self._holding = False
         self._held = 0
-        #: The answer is a stream, which may be kept alive; and when it has been silent for too long.
-        self._quiet = False
-        self._idle_by = NEVER
-        self._started = _clock()
-        #: Our own share: from an event outside to what it made us send (request sent on, first bytes passed back).
-        self._since = self._started
-        self._ours = 0.0
-        self._first_byte: float | None = None
-        self._trace: Trace | None = None
-        #: When the running timer is due (loop time), and when and for which state that was found.
-        self.deadline = NEVER
-        self._armed_at = NEVER
-        self._armed_in = NEW
-        engine.telemetry.in_flight += 1
 
     @property
     def state(self) -> State:
         """Where the exchange is."""
         return self._exchange.state
-
-    @property
-    def streams(self) -> bool:
-        """Whether its answer has begun and comes in pieces."""
-        return self._quiet
 
     # From the client.
 
@@ -132,7 +85,7 @@ class Call(Listener):
 
     def body_end(self) -> None:
         """The request is complete."""
-        self._since = _clock()
+        self._began_ours()
         self._handle_event(self._exchange.on_body_end)
 
     def client_gone(self) -> None:
@@ -151,12 +104,11 @@ class Call(Listener):
         """The deadline has passed."""
         timer = TIMERS[self._exchange.state]
         self._disarm()
-        if self._quiet and self._idle_by > self._engine.now:
+        if self._stays_quiet():
             idle_by = self._idle_by
             self.timer(Timer.QUIET)
-            self._armed_at = NEVER
             self._idle_by = idle_by
-            self.deadline = min(self._engine.now + self._engine.seconds[Timer.QUIET], idle_by)
+            self._arm_quiet()
         elif timer is Timer.CONNECT and self._upstream is not None and self._upstream.starved:
             self._upstream.cancel()
             self.upstream_gone(Gone.OVERLOADED)
@@ -224,8 +176,7 @@ class Call(Listener):
     def upstream_read(self, head: ResponseHead | None, data: bytes, *, end: bool) -> None:
         """The answer begins, goes on, ends."""
         if head is not None:
-            self._since = _clock()
-            self._first_byte = self._exchange.elapsed = self._since - self._started
+            self._first_byte_came()
         if end:
             self._upstream = None
         exchange = self._exchange
@@ -237,9 +188,7 @@ class Call(Listener):
         if head is not None:
             self._release_held()
             if self._exchange.streamed:
-                self._quiet = True
-                self._disarm()
-                self._arm()
+                self._began_to_stream()
         self._client.flush()
         self._count_ours()
 
@@ -310,8 +259,8 @@ class Call(Listener):
             if pending is not None:
                 self._upstream = pending
         elif isinstance(command, Settle):
+            # The last that is heard of a request, and nobody waits for it.
             self._settled = command
-            self._engine.settle(self._exchange, command, self._started)
         elif isinstance(command, Refuse):
             body = command.error.body()
             lines = b"content-type: application/json\r\n" + command.lines
@@ -333,47 +282,13 @@ class Call(Listener):
         else:
             self._client.send_continue()
 
-    def _arm(self) -> None:
-        now, state = self._engine.now, self._exchange.state
-        if now == self._armed_at and state is self._armed_in:
-            # The engine's time moves once in a sweep; many chunks of a stream come in between.
-            return
-        self._armed_at, self._armed_in = now, state
-        timer = TIMERS[state]
-        if timer is None or self._paused:
-            self.deadline = NEVER
-        elif timer is Timer.RETRY:
-            self.deadline = now + self._exchange.wait_seconds
-        else:
-            self.deadline = now + self._engine.seconds[timer]
-            if self._quiet:
-                self._idle_by = self.deadline
-                self.deadline = min(self.deadline, now + self._engine.seconds[Timer.QUIET])
-
-    def _disarm(self) -> None:
-        self.deadline = NEVER
-        self._armed_at = NEVER
-
-    def _count_ours(self) -> None:
-        if self._since:
-            self._ours += _clock() - self._since
-            self._since = 0.0
-
     def _release_held(self) -> None:
         self._engine.held_bytes -= self._held
         self._held = 0
 
     def _end(self) -> None:
         self._release_held()
-        now = _clock()
-        if self._since:
-            self._ours += now - self._since
-            self._since = 0.0
-        overhead = None if self._first_byte is None else self._ours
-        seconds = now - self._started
-        self._engine.ended(self._exchange, self._settled, seconds, self._first_byte, overhead)
-        if self._engine.observers:
-            self._engine.observe(self._exchange, self._settled, self._trace, seconds, self._first_byte)
+        self._record()
         self._client.call_ended()
 
 

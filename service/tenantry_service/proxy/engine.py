@@ -1,27 +1,21 @@
-"""What all requests of a process share, and the one place where an ended request is recorded."""
+"""What all requests of a process share: policies, timers, ids, and how its work comes to an end."""
 
 import asyncio
 import logging
 import secrets
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from email.utils import formatdate
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from tenantry_service.ledger import codec
 from tenantry_service.ledger.event import Ledger, new_id
-from tenantry_service.limits.decisions import Reservation
-from tenantry_service.limits.limiter import Decision, Limiter, Mode
-from tenantry_service.proxy import rows
-from tenantry_service.proxy.asked import Asked
+from tenantry_service.limits.limiter import Limiter, Mode
+from tenantry_service.proxy.accounts import Accounts
 from tenantry_service.proxy.kept import AnswerStore, MemoryAnswers
-from tenantry_service.proxy.messages import Reserve, Settle, Timer
+from tenantry_service.proxy.messages import Timer
 from tenantry_service.proxy.pool import IDLE_SECONDS, Upstreams
-from tenantry_service.proxy.rows import Ended
 from tenantry_service.proxy.snapshot import Snapshot
-from tenantry_service.served import Observer, Trace
-from tenantry_service.telemetry import PolicyInfo, Series, Telemetry
+from tenantry_service.telemetry import PolicyInfo, Telemetry
 from tenantry_service.traces import Tracer
 
 #: How often deadlines are looked at. All timers here are seconds or more; one sweep over all connections costs less
@@ -47,9 +41,6 @@ TIMEOUTS: Mapping[Timer, float] = MappingProxyType(
 MAX_HELD_BYTES = 200 * 1024 * 1024
 
 log = logging.getLogger(__name__)
-
-# As it is: looked up once and not with every use.
-_clock: Final = time.perf_counter
 
 
 class Swept(Protocol):
@@ -79,7 +70,7 @@ class Load(NamedTuple):
     idle_seconds: float
 
 
-class Engine:
+class Engine(Accounts):
     """Shared state of the hot path; belongs to the event loop's thread."""
 
     def __init__(
@@ -90,27 +81,20 @@ class Engine:
         upstreams: Upstreams,
         timeouts: Mapping[Timer, float] = TIMEOUTS,
     ) -> None:
+        super().__init__(limiter, ledger, telemetry)
         self.snapshot = Snapshot()
-        self.limiter = limiter
-        #: None where the limiter records what is used (see ``Limiter.records``).
-        self.ledger = ledger
-        self._limiter_records = limiter.records
-        self.telemetry = telemetry
         self.upstreams = upstreams
         self.seconds = {**TIMEOUTS, **timeouts}
-        #: The loop's time as of the last sweep, plus a sweep: exact enough for deadlines, and never too early.
-        self.now = asyncio.get_running_loop().time() + SWEEP_SECONDS
+        # As of the last sweep, plus a sweep: exact enough for deadlines, and never too early.
+        self.now += SWEEP_SECONDS
         self.draining = False
-        #: When the last request that was admitted ended (loop time); one that is refused does not count as use.
-        self.last_served = asyncio.get_running_loop().time()
         #: New requests should find another pod: answers end their connections. Nobody is refused yet.
         self.leaving = False
         #: See ``MAX_HELD_BYTES``.
         self.held_bytes = 0
         self.max_held_bytes = MAX_HELD_BYTES
         self.connections: set[Swept] = set()
-        #: Who is told of ended requests, and who traces them: nobody, unless asked for.
-        self.observers: tuple[Observer, ...] = ()
+        #: Who traces requests: nobody, unless asked for.
         self.tracer: Tracer | None = None
         #: What is kept to be answered again, for tenants whose policy wants it.
         self.answers: AnswerStore = MemoryAnswers()
@@ -145,7 +129,7 @@ class Engine:
         """What there is to do now: what scaling goes by."""
         requests = self.telemetry.in_flight
         streams = sum([connection.streaming() for connection in self.connections]) if requests else 0
-        idle = 0.0 if requests else max(0.0, asyncio.get_running_loop().time() - self.last_served)
+        idle = 0.0 if requests else max(0.0, self._loop.time() - self.last_served)
         return Load(requests, streams, self.draining, idle)
 
     @property
@@ -168,10 +152,9 @@ class Engine:
 
     async def sweep(self) -> None:
         """Watch deadlines for ever."""
-        loop = asyncio.get_running_loop()
         while True:
             self._set_time()
-            now = loop.time()
+            now = self._loop.time()
             self.now = now + SWEEP_SECONDS
             for connection in list(self.connections):
                 connection.check(now)
@@ -180,9 +163,12 @@ class Engine:
 
     def _set_time(self) -> None:
         self._id_prefix = new_id(self._id_unique)
-        # Asked once in a sweep: a clock costs as much as making a reservation.
-        self._wall_offset = time.time() - _clock()
+        self._set_wall()
         self.date_line = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+
+    def _none_left(self) -> None:
+        if self.draining:
+            self._idle.set()
 
     async def drain(self, seconds: float) -> None:
         """Take no new request; return when those under way have ended, at the latest after ``seconds``, when what is
@@ -207,101 +193,3 @@ class Engine:
         for connection in list(self.connections):
             connection.drain_deadline()
             connection.shutdown()
-
-    def reserve(self, exchange: Ended, command: Reserve, done: Callable[[Decision], None]) -> None:
-        """Carry out a Reserve. Whoever gets a reservation has to :meth:`begin` before anything goes upstream."""
-        asked, demand = exchange.asked, command.demand
-        assert asked.caller is not None
-        note = rows.lost_note(exchange, demand, self.wall_ms(_clock())) if self._limiter_records else b""
-        self.limiter.reserve(command.policy, asked.caller.key_name, exchange.request_id, demand, note, done)
-
-    def begin(self, exchange: Ended, reservation: Reservation, at: float) -> None:
-        """Write ahead what a request that is admitted costs if this process dies. ``at``: seconds of
-        :func:`time.perf_counter`."""
-        if self.ledger is not None:
-            note = rows.lost_note(exchange, reservation.demand, self.wall_ms(at))
-            self.ledger.begin(exchange.request_id, note)
-
-    def settle(self, exchange: Ended, settle: Settle, began: float) -> None:
-        """Carry out a Settle: correct the limits, write the ledger. ``began``: when the request did (seconds of
-        :func:`time.perf_counter`)."""
-        usage = settle.usage
-        now = _clock()
-        event = rows.usage_event(exchange, settle, self.wall_ms(now), int((now - began) * 1000 + 0.5))
-        self.limiter.settle(
-            settle.policy,
-            settle.reservation,
-            usage.input + usage.output,
-            settle.nano_usd,
-            exact=settle.exact,
-            event=codec.encode(event) if self._limiter_records else b"",
-        )
-        if self.ledger is not None:
-            self.ledger.append(event)
-        estimate = exchange.asked.estimate
-        if settle.exact and estimate is not None and estimate.demand.tokens:
-            self.telemetry.estimates.observe((usage.input + usage.output) / estimate.demand.tokens)
-            if estimate.learned is not None:
-                estimate.learned.observe(usage.output)
-
-    def ended(
-        self,
-        exchange: Ended,
-        settled: Settle | None,
-        seconds: float,
-        first_byte: float | None,
-        overhead: float | None,
-    ) -> None:
-        """Count an ended request, whatever became of it. All in seconds; None for what did not happen."""
-        telemetry = self.telemetry
-        telemetry.in_flight -= 1
-        if self.draining and not telemetry.in_flight:
-            self._idle.set()
-        asked = exchange.asked
-        series = telemetry.series(asked.operation, asked.model_label)
-        error_type = exchange.error_type
-        series.ended[error_type] = series.ended.get(error_type, 0) + 1
-        series.duration.observe(seconds)
-        if first_byte is not None:
-            series.first_byte.observe(first_byte)
-        if overhead is not None:
-            telemetry.overhead.observe(overhead)
-        if settled is not None:
-            self.last_served = self.now
-            self._count(series, settled)
-
-    def observe(
-        self,
-        exchange: Ended,
-        settled: Settle | None,
-        trace: Trace | None,
-        seconds: float,
-        first_byte: float | None,
-    ) -> None:
-        """Tell the observers of an ended request."""
-        served = rows.served(exchange, settled, trace)
-        served.began_ns = time.time_ns() - round(seconds * 1e9)
-        served.seconds, served.first_byte = seconds, first_byte
-        for observer in self.observers:
-            observer.put(served)
-
-    def count(self, asked: Asked, settled: Settle) -> None:
-        """Count what was used by a part of a request that has not ended."""
-        self._count(self.telemetry.series(asked.operation, asked.model_label), settled)
-
-    def _count(self, series: Series, settled: Settle) -> None:
-        usage = settled.usage
-        series.input_tokens += usage.input
-        series.cached_tokens += usage.cached_input
-        series.output_tokens += usage.output
-        series.nano_usd += settled.nano_usd
-        if not settled.exact:
-            self.telemetry.estimated_events += 1
-
-    def wall(self, at: float) -> float:
-        """Unix seconds at a time of :func:`time.perf_counter` of now, or of a moment ago."""
-        return self._wall_offset + at
-
-    def wall_ms(self, at: float) -> int:
-        """The same in whole milliseconds."""
-        return int((self._wall_offset + at) * 1000.0)

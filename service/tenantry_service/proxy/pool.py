@@ -11,9 +11,9 @@ from collections import deque
 from tenantry_service.proxy.breaker import Breaker
 from tenantry_service.proxy.dial import dial
 from tenantry_service.proxy.messages import Gone
-from tenantry_service.proxy.sides import Handle, Listener, Owner
+from tenantry_service.proxy.sides import Handle, Listener
 from tenantry_service.proxy.snapshot import Endpoint
-from tenantry_service.proxy.upstream import Connection
+from tenantry_service.proxy.upstream import Connection, Owner
 
 #: Connections to one address; as many as the OpenAI SDK allows itself. More requests wait in line.
 MAX_CONNECTIONS = 1000

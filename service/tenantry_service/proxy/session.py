@@ -9,16 +9,12 @@ why. So a connection holds a slot as long as it lives, and what it uses is never
 
 import enum
 import math
-from collections import deque
 
-from tenantry_service import errors, pricing
+from tenantry_service import errors
 from tenantry_service.errors import ApiError, ErrorType
-from tenantry_service.limits.decisions import Demand, Reservation
+from tenantry_service.limits.decisions import Reservation
 from tenantry_service.limits.limiter import Decision, Unknown
-from tenantry_service.pricing import Usage
 from tenantry_service.proxy import capping, frames, handshake, inspection, session_events, usage
-from tenantry_service.proxy.asked import Asked
-from tenantry_service.proxy.body import MOST_MEDIA_TOKENS, UNDECLARED_OUTPUT_TOKENS, Estimate
 from tenantry_service.proxy.ending import limit_error
 from tenantry_service.proxy.frames import CloseCode, FrameReader, Message
 from tenantry_service.proxy.messages import (
@@ -28,18 +24,14 @@ from tenantry_service.proxy.messages import (
     OpenUpstream,
     Refuse,
     RequestHead,
-    Reserve,
-    Settle,
     ToClient,
     ToUpstream,
 )
 from tenantry_service.proxy.routes import SOCKETS, Plan
-from tenantry_service.proxy.snapshot import Snapshot, Target
+from tenantry_service.proxy.snapshot import Snapshot
+from tenantry_service.proxy.turns import Turns
 
 SWITCHING_PROTOCOLS = 101
-#: The most that a turn of a realtime model reads and says (gpt-realtime: a context of 32,768 with 4,096 of output).
-REALTIME_CONTEXT = 32_768
-REALTIME_OUTPUT = 4_096
 
 
 class Stage(enum.Enum):
@@ -52,19 +44,13 @@ class Stage(enum.Enum):
     DONE = "done"
 
 
-class Session:
+class Session(Turns):
     """See the module. ``key`` is four random bytes: what we write upstream must be masked (RFC 6455 5.3)."""
 
     def __init__(self, snapshot: Snapshot, request_id: str, key: bytes) -> None:
+        super().__init__(request_id)
         self._snapshot = snapshot
-        self._id = request_id
         self._key = key
-        self._turn = 0
-        self._reservation: Reservation | None = None
-        self._answering = False
-        #: Usage of turns that are over and not yet settled: each waits for its reservation.
-        self._over: deque[tuple[Usage, bytes]] = deque()
-        self._asking = False
         #: What the key was last judged by, and why its connection is to end.
         self._judged_by = snapshot
         self._key_end = math.inf
@@ -74,19 +60,8 @@ class Session:
         self._from_client: FrameReader
         self._from_upstream = FrameReader(masked=False)
         self.stage = Stage.NEW
-        self.asked = Asked()
         self.status = errors.INTERNAL.status
         self.error_type = ErrorType.NONE
-
-    @property
-    def request_id(self) -> str:
-        """Of the present turn: each is a row of the ledger."""
-        return self._id if self._turn <= 1 else f"{self._id}-{self._turn}"
-
-    @property
-    def streamed(self) -> bool:
-        """All that a socket brings is."""
-        return True
 
     # The handshake.
 
@@ -96,7 +71,10 @@ class Session:
         error = errors.DRAINING if draining else self._judge(head, now)
         if error is None and ledger_full:
             error = errors.LEDGER_FULL
-        return self._reserve() if error is None else self._refuse(error)
+        if error is not None:
+            return self._refuse(error)
+        self.stage = Stage.RESERVING
+        return self._reserve()
 
     def _judge(self, head: RequestHead, now: float) -> ApiError | None:
         route = SOCKETS.get(head.path)
@@ -128,30 +106,6 @@ class Session:
             return target
         self._take_target(target)
         return None
-
-    def _take_target(self, target: Target) -> None:
-        self.asked.target = target
-        self.asked.endpoint = self.asked.endpoint or target.endpoint
-
-    def _estimate(self) -> Estimate:
-        """A turn: an answer of usual length; at the worst, a full context and the longest answer."""
-        assert self.asked.target is not None
-        price = self.asked.target.price
-        if self.asked.plan is Plan.REALTIME:
-            most = pricing.worst_case(REALTIME_CONTEXT, REALTIME_OUTPUT, price)
-        else:
-            most = pricing.worst_case(MOST_MEDIA_TOKENS, price.max_output, price)
-        likely = min(price.max_output, UNDECLARED_OUTPUT_TOKENS)
-        return Estimate(Demand(likely, most), 0, likely)
-
-    def _reserve(self) -> Commands:
-        assert self.asked.caller is not None
-        self._turn += 1
-        self._asking = True
-        self.asked.estimate = self._estimate()
-        if self.stage is Stage.NEW:
-            self.stage = Stage.RESERVING
-        return (Reserve(self.asked.caller.view.policy, self.asked.estimate.demand),)
 
     def on_reserved(self, decision: Decision) -> Commands:
         """The limiter's answer, for the connection or for its next turn."""
@@ -320,18 +274,3 @@ class Session:
         if self._from_upstream.between_frames:
             said = frames.text(session_events.error_event(error)) + frames.close(code, error.code or "")
         return self._end(ToClient(said, last=True), CLOSE_UPSTREAM)
-
-    def _settle(self, used: Usage | None, raw: bytes | None = None) -> Commands:
-        """End the present turn. Without its usage: nothing if none was under way, else what was expected of it."""
-        reservation, self._reservation = self._reservation, None
-        if reservation is None:
-            return ()
-        caller, target, estimate = self.asked.caller, self.asked.target, self.asked.estimate
-        assert caller is not None
-        assert target is not None
-        assert estimate is not None
-        exact = used is not None or not self._answering
-        if used is None:
-            used = Usage(output=estimate.output_tokens) if self._answering else pricing.NO_USAGE
-        cost = target.price.of(used)
-        return (Settle(caller.view.policy, reservation, used, exact, cost, raw),)

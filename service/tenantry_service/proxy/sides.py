@@ -1,15 +1,11 @@
-"""The two sides of a call as their neighbours see them: its client, its upstream, and the pool behind that.
+"""The two sides of a call as their neighbours see them: its client and its upstream.
 
 Abstract classes and no protocols: compiled, a call of one of these methods is a jump through a table.
 """
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
 
 from tenantry_service.proxy.messages import ClientHead, Gone, ResponseHead
-
-if TYPE_CHECKING:
-    from tenantry_service.proxy.upstream import Connection
 
 #: Bytes that one side may leave unread before the other one is read no further. On top of them comes the read that was
 #: under way (250 KiB at most with uvloop), so that a stream whose reader is slow holds 254 KiB. The kernel's buffers
@@ -100,31 +96,3 @@ class Handle(ABC):
     @abstractmethod
     def resume(self) -> None:
         """Read on."""
-
-
-class Owner(ABC):
-    """The pool that a connection belongs to."""
-
-    @abstractmethod
-    def release(self, connection: "Connection") -> None:
-        """The connection is free for another request."""
-
-    @abstractmethod
-    def lost(self, connection: "Connection") -> None:
-        """The connection is closed."""
-
-    @abstractmethod
-    def again(self, request: bytes, listener: Listener) -> None:
-        """Send a request that went to a connection which was no longer there."""
-
-    @abstractmethod
-    def failed(self) -> None:
-        """The upstream failed in a way that speaks against asking it again."""
-
-    @abstractmethod
-    def answered(self) -> None:
-        """The upstream answered."""
-
-    @abstractmethod
-    def now(self) -> float:
-        """The loop's time."""

@@ -1,4 +1,4 @@
-"""Accounting of server-sent event streams: bytes in, bytes for the client out. Pure. Here: all kinds, and chat chunks.
+"""Accounting of server-sent event streams: bytes in, bytes for the client out. Pure. Here: all kinds.
 
 Whole events are passed on as they came, byte for byte, as soon as their blank line has arrived; the beginning of an
 event waits for its end. A client cannot use half an event anyway, and so an error event that has to be added when the
@@ -12,12 +12,10 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
-import msgspec
-
 from tenantry_service.errors import ApiError
 from tenantry_service.pricing import Usage
 from tenantry_service.proxy import usage as usages
-from tenantry_service.proxy.shapes import Choice, Chunk, Delta
+from tenantry_service.proxy.alike import Alike
 
 #: The most of an unfinished event that is held. A chat chunk is 200-1,000 bytes; audio chunks reach some 100 KB.
 HELD_BYTES = 256 * 1024
@@ -29,55 +27,9 @@ _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r(?=[^\n])){2}")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
-_END = b"}\n\n"
-#: With what OpenAI puts behind, to hide how long the text is (``include_obfuscation``).
-_PADDED_END = re.compile(rb',"obfuscation":"[^"\\\r\n]*"\}\n\n')
 _NULL = b',"usage":null'
 #: Where OpenAI writes it.
 _LAST_NULL = _NULL + b"}\n\n"
-
-_decoder = msgspec.json.Decoder(Chunk)
-_MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-
-
-class Alike:
-    """Events that differ by their text only. One that was decoded says where it stands; whatever is the same up to
-    there and behind it means the same, and need not be decoded once more."""
-
-    __slots__ = ("_after", "_before")
-
-    def __init__(self, before: bytes, after: bytes) -> None:
-        self._before = before
-        self._after = after
-
-    def text_size(self, event: bytes) -> int:
-        """The bytes of text of such an event, if ``event`` is one and nothing more; -1 if it is not."""
-        if not event.startswith(self._before):
-            return -1
-        start = len(self._before)
-        end = event.find(b'"', start)
-        if not event.startswith(self._after, end):
-            # Also if ``end`` is -1.
-            return -1
-        text = event[start:end]
-        if b"\\" in text or b"\n" in text or b"\r" in text:
-            return -1
-        rest = event[end + len(self._after) :]
-        return end - start if rest == _END or _PADDED_END.fullmatch(rest) is not None else -1
-
-
-def learn(event: bytes, text: str) -> Alike | None:
-    """What an event whose only content is this ``text`` has in common with its like; None if it cannot be said."""
-    said = b'"content":"%b"' % text.encode("utf-8", "replace")
-    start = event.find(said)
-    end = start + len(said) - 1
-    start += len(b'"content":"')
-    padding = event.find(b',"obfuscation":"', end)
-    after = event[end:padding] if padding >= 0 else event[end : -len(_END)]
-    if not start < end or event.find(b'"content"', end) >= 0:
-        return None
-    alike = Alike(event[:start], after)
-    return alike if alike.text_size(event) == end - start else None
 
 
 class EventStream(ABC):
@@ -225,59 +177,6 @@ class EventStream(ABC):
     def error_event(self, error: ApiError) -> bytes:
         """The event of ours that ends a stream early."""
         return error.sse_event()
-
-
-class ChatStreamMeter(EventStream):
-    """Chat chunks, and those of legacy completions."""
-
-    __slots__ = ()
-
-    def _account_large(self, start: bytes, end: bytes) -> None:
-        # No chunk is that large; what one says of usage comes in a small one behind it.
-        pass
-
-    def _account_payload(self, payload: bytes) -> bool:
-        try:
-            chunk = _decoder.decode(payload)
-        except _MALFORMED:
-            self.deltas += 1
-            return True
-        if usages.given(chunk.error):
-            self.failed = True
-        if chunk.choices:
-            self._count_choices(chunk.choices)
-        if not usages.given(chunk.usage):
-            if self._alike is None and not self.failed and chunk.choices is not None and len(chunk.choices) == 1:
-                self._learn(payload, chunk.choices[0].delta)
-            return True
-        raw = bytes(chunk.usage)
-        found = usages.parse(raw, chunk.service_tier)
-        if found is not None:
-            self.usage = found
-            self.raw_usage = raw
-        return not (self._strip and chunk.choices == [])
-
-    def _learn(self, payload: bytes, delta: Delta | None) -> None:
-        only_text = delta is not None and delta.content and not (delta.reasoning_content or delta.refusal)
-        if only_text and delta is not None and not usages.given(delta.tool_calls):
-            self._alike = learn(b"data: %b\n\n" % payload, delta.content or "")
-
-    def _count_choices(self, choices: list[Choice]) -> None:
-        size = 0
-        for choice in choices:
-            delta = choice.delta
-            if choice.text:
-                size += len(choice.text.encode("utf-8", "replace"))
-            if delta is None:
-                continue
-            for text in (delta.content, delta.reasoning_content, delta.refusal):
-                if text:
-                    size += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-            if usages.given(delta.tool_calls):
-                size += len(bytes(delta.tool_calls))
-        if size:
-            self.deltas += 1
-            self._bytes += size
 
 
 def _ends(buffer: bytes) -> Iterator[int]:

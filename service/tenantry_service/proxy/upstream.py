@@ -7,6 +7,7 @@ the socket brought together.
 import asyncio
 import http
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import cast
 
@@ -15,7 +16,7 @@ import httptools
 from tenantry_service.proxy import framing, headers, known_head
 from tenantry_service.proxy.known_head import KnownHead
 from tenantry_service.proxy.messages import Gone, HeaderList, ResponseHead
-from tenantry_service.proxy.sides import HIGH_WATER, Handle, Listener, Owner
+from tenantry_service.proxy.sides import HIGH_WATER, Handle, Listener
 
 #: A kept-alive connection that is lost so soon after a request, and without a byte of an answer, was already being
 #: closed when the request was sent: nobody has seen it (RFC 9112 9.3.1), and it may be sent again.
@@ -24,6 +25,34 @@ STALE_SECONDS = 1.0
 MAX_HEAD_BYTES = 128 * 1024
 #: Answers that count as a failure of the upstream, whatever was asked.
 FAILING = frozenset([502, 503, 504])
+
+
+class Owner(ABC):
+    """The pool that a connection belongs to."""
+
+    @abstractmethod
+    def release(self, connection: "Connection") -> None:
+        """The connection is free for another request."""
+
+    @abstractmethod
+    def lost(self, connection: "Connection") -> None:
+        """The connection is closed."""
+
+    @abstractmethod
+    def again(self, request: bytes, listener: Listener) -> None:
+        """Send a request that went to a connection which was no longer there."""
+
+    @abstractmethod
+    def failed(self) -> None:
+        """The upstream failed in a way that speaks against asking it again."""
+
+    @abstractmethod
+    def answered(self) -> None:
+        """The upstream answered."""
+
+    @abstractmethod
+    def now(self) -> float:
+        """The loop's time."""
 
 
 class Connection(Handle):

@@ -221,7 +221,7 @@ class Socket(asyncio.Protocol):
         elif isinstance(command, Reserve):
             self._engine.reserve(self.session, command, self._reserved)
         elif isinstance(command, Settle):
-            self._engine.settle(self.session, command, self._started)
+            self._engine.settle(self.session, command, self._started, time.perf_counter())
             self._engine.count(self.session.asked, command)
         elif isinstance(command, OpenUpstream):
             self._dialling = self._loop.create_task(self._dial(command))

@@ -43,6 +43,31 @@ async def test_a_request_that_cannot_be_written_ahead_goes_nowhere_and_gives_its
     assert [(event.status, event.nano_usd, event.output_tokens) for event in broken.events] == [(500, 0, 0)] * 2
 
 
+class Unrecorded(Unwritable):
+    """Takes what begins, but nothing that has ended."""
+
+    def begin(self, event_id: str, note: bytes) -> None:
+        pass
+
+    def append(self, event: UsageEvent) -> None:
+        raise RuntimeError(f"{event.event_id} cannot be recorded")
+
+
+async def test_a_request_that_cannot_be_recorded_is_answered_and_gives_its_slot_back(running: Service) -> None:
+    running.engine.ledger = Unrecorded()
+    for _ in range(2):
+        answer = await running.raw(chat_request(extra=b"connection: close\r\n"))
+        assert answer.startswith(b"HTTP/1.1 200 ")
+    await until(lambda: not running.engine.telemetry.in_flight)
+    assert running.metric("tenantry_internal_errors_total") == 2
+
+
+async def test_a_request_that_was_sent_ahead_finds_the_slot_of_the_one_before_it(running: Service) -> None:
+    answers = await running.raw(chat_request() + chat_request(extra=b"connection: close\r\n"))
+    assert answers.count(b"HTTP/1.1 200 ") == 2
+    assert [row["status"] for row in await running.rows()] == [200, 200]
+
+
 async def test_a_session_that_cannot_be_written_ahead_ends_and_gives_its_slot_back(running: Service) -> None:
     running.engine.ledger = broken = Unwritable()
     url = f"ws://127.0.0.1:{running.port}/v1/realtime?model=gpt-realtime"

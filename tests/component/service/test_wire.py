@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tenantry_service.policy import Upstream
-from tenantry_service.proxy import protocol
+from tenantry_service.proxy import protocol, succession
 from tenantry_service.proxy.messages import Timer
 
 from tests.component.service.harness import KEY, Service, chat_request, service, until
@@ -77,8 +77,8 @@ async def test_requests_sent_ahead_are_answered_in_order(running: Service) -> No
 
 
 async def test_more_requests_ahead_than_allowed_end_the_connection_after_those_allowed(running: Service) -> None:
-    answers = await running.raw(MODELS * (protocol.MAX_PIPELINED + 5))
-    assert statuses(answers) == [200] * (protocol.MAX_PIPELINED + 1) + [400]
+    answers = await running.raw(MODELS * (succession.MAX_PIPELINED + 5))
+    assert statuses(answers) == [200] * (succession.MAX_PIPELINED + 1) + [400]
 
 
 async def test_garbage_behind_a_good_request_does_not_spoil_its_answer(running: Service) -> None:
@@ -212,7 +212,7 @@ async def test_a_slow_sender_is_asked_to_leave(running: Service) -> None:
 
 async def test_a_connection_that_says_nothing_is_closed(running: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
-    monkeypatch.setattr(protocol, "KEEP_ALIVE_SECONDS", 0.2)
+    monkeypatch.setattr(succession, "KEEP_ALIVE_SECONDS", 0.2)
     assert await running.raw(b"") == b""
     assert statuses(await running.raw(b"GET /v1/mod")) == [408]
     assert statuses(await running.raw(MODELS)) == [200]

@@ -3,7 +3,7 @@
 import pytest
 from tenantry_operator.options import exposure, parser
 from tenantry_operator.plan.exposure import Exposure, Gateway, Way
-from tenantry_service.proxy.protocol import KEEP_ALIVE_SECONDS
+from tenantry_service.proxy.succession import KEEP_ALIVE_SECONDS
 
 from tests.unit.charts.conftest import Object, RenderPlatform
 from tests.unit.charts.objects import at, find, kinds

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tenantry_service import price_table, pricing
 from tenantry_service.policy import Rates
 from tenantry_service.pricing import Usage
+from tenantry_service.proxy.chat_stream import ChatStreamMeter
 from tenantry_service.proxy.events import TypedStreamMeter
-from tenantry_service.proxy.sse import ChatStreamMeter
 from tenantry_service.proxy.usage import AnswerMeter
 
 CHAT = {

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from tenantry_service.ledger import codec, sqlite
+from tenantry_service.ledger import codec, sqlite_file
 from tenantry_service.ledger.event import UsageEvent
-from tenantry_service.ledger.sqlite import LedgerError, SqliteLedger
+from tenantry_service.ledger.sqlite import SqliteLedger
+from tenantry_service.ledger.sqlite_file import LedgerError
 
 
 def event(number: int) -> UsageEvent:
@@ -70,6 +71,30 @@ def test_rows_that_share_columns_are_written_as_they_are(tmp_path: Path) -> None
     found = {row["event_id"]: row for row in connection.execute("SELECT * FROM usage_events")}
     connection.close()
     assert {one.event_id: one._asdict() for one in given} == {name: dict(row) for name, row in found.items()}
+
+
+class Watched(sqlite3.Connection):
+    """A connection that notes how many values its statements bring."""
+
+    values: list[int]
+
+    def execute(self, statement: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:  # type: ignore[override]
+        self.values.append(len(values))
+        return super().execute(statement, values)
+
+
+@pytest.mark.parametrize(("count", "most"), [(1, 16), (700, 16), (1024, 32), (2500, 64), (4096, 128)])
+def test_a_batch_is_written_in_steps_that_are_small_where_there_is_time(tmp_path: Path, count: int, most: int) -> None:
+    path = tmp_path / "ledger.sqlite"
+    sqlite_file.open_file(path).close()
+    connection = sqlite3.connect(path, factory=Watched)
+    connection.values = []
+    with connection:
+        sqlite_file.write(connection, [event(number) for number in range(count)])
+    connection.close()
+    assert sqlite_file.step_rows(count) == most
+    assert max(connection.values) <= most * len(UsageEvent._fields)
+    assert ids(path) == {f"req_{number}" for number in range(count)}
 
 
 def test_a_stuck_disk_keeps_the_events_and_closes_the_door(tmp_path: Path) -> None:
@@ -237,7 +262,7 @@ def test_a_disk_without_room_for_the_journal_closes_the_door_until_there_is_some
 def test_a_file_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     connection = sqlite3.connect(path)
-    connection.execute(sqlite.SCHEMA)
+    connection.execute(sqlite_file.SCHEMA)
     connection.execute("PRAGMA user_version=1")
     connection.execute(f"INSERT INTO usage_events VALUES ({','.join('?' * 21)})", tuple(event(1))[:21])
     connection.commit()

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tenantry_service.proxy import framing
+from tenantry_service.proxy.alike import learn
+from tenantry_service.proxy.chat_stream import ChatStreamMeter
 from tenantry_service.proxy.framing import chunk, chunk_body
-from tenantry_service.proxy.sse import ChatStreamMeter, learn
 
 
 class Parsed:

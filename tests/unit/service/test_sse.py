@@ -6,7 +6,8 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tenantry_service.pricing import Usage
-from tenantry_service.proxy.sse import HELD_BYTES, ChatStreamMeter
+from tenantry_service.proxy.chat_stream import ChatStreamMeter
+from tenantry_service.proxy.sse import HELD_BYTES
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 2}}
 
