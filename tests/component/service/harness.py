@@ -95,7 +95,7 @@ class Service:
         if eof:
             writer.write_eof()
         try:
-            return await asyncio.wait_for(reader.read(), 10)
+            return await asyncio.wait_for(reader.read(), 60)
         finally:
             writer.close()
 
@@ -203,7 +203,7 @@ def program(
     port: int,
     env: Mapping[str, str] | None = None,
     *,
-    patience: float = 20,
+    patience: float = 60,
 ) -> Iterator[Program]:
     """Run one of our programs until the block ends; wait until it listens."""
     errors_path = directory / f"{name}.stderr"

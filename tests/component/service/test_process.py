@@ -62,7 +62,7 @@ def serve(tmp_path: Path, document: Policy, *flags: str) -> AbstractContextManag
     return service_program(tmp_path, "--policy", str(path), "--state-dir", str(tmp_path / "state"), *flags)
 
 
-def until(condition: Callable[[], object], seconds: float = 10) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -78,7 +78,7 @@ def test_the_laptop_mode_needs_one_flag_and_one_variable(tmp_path: Path, simulat
         answer = sdk(running, key).chat.completions.create(model="gpt-4o-mini", messages=HELLO)
         assert answer.usage
         running.process.send_signal(signal.SIGINT)
-        welcome, _ = running.process.communicate(timeout=10)
+        welcome, _ = running.process.communicate(timeout=60)
         assert running.process.returncode == 0
     assert f"curl {running.base_url}/chat/completions" in welcome
     assert key in welcome
@@ -147,7 +147,7 @@ def test_sigterm_lets_streams_finish_and_sends_new_requests_elsewhere(tmp_path: 
         assert float(caught.value.response.headers["retry-after"]) >= 1
         assert caught.value.response.headers["connection"] == "close"
         assert sum(bool(chunk.choices and chunk.choices[0].delta.content) for chunk in chunks) == 20
-        assert running.process.wait(10) == 0
+        assert running.process.wait(60) == 0
     (row,) = ledger_rows(tmp_path / "state" / "ledger.sqlite")
     assert (row["output_tokens"], row["estimated"], row["error_type"]) == (20, 0, "none")
 
@@ -163,7 +163,7 @@ def test_the_drain_deadline_ends_a_stream_by_an_error_event(tmp_path: Path, simu
         with pytest.raises(openai.APIError) as caught:
             list(stream)
         assert caught.value.code == "draining"
-        assert running.process.wait(10) == 0
+        assert running.process.wait(60) == 0
     (row,) = ledger_rows(tmp_path / "state" / "ledger.sqlite")
     assert (row["estimated"], row["error_type"]) == (1, "tenantry_draining")
 
@@ -194,7 +194,7 @@ def test_an_upstream_killed_under_load_costs_errors_and_nothing_else(tmp_path: P
             assert {"ok", "502"} <= set(outcomes) <= {"ok", "502", "503"}
             until(lambda: "tenantry_in_flight_requests 0.0" in running.get("/metrics")[1])
             running.process.send_signal(signal.SIGTERM)
-            assert running.process.wait(10) == 0
+            assert running.process.wait(60) == 0
     rows = ledger_rows(tmp_path / "state" / "ledger.sqlite")
     assert len(rows) == len(outcomes) == 120
     assert sum(row["error_type"] == "none" for row in rows) == outcomes.count("ok")
@@ -224,7 +224,7 @@ def test_no_secret_and_no_prompt_is_in_logs_or_metrics(tmp_path: Path, simulator
             sdk(running, KEY + "x").models.list()
         metrics = running.get("/metrics")[1]
         running.process.send_signal(signal.SIGTERM)
-        assert running.process.wait(10) == 0
+        assert running.process.wait(60) == 0
     digest = hashlib.sha256(KEY.encode()).hexdigest()
     database = b"".join(path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file())
     said = metrics + running.stderr.read_text() + database.decode("latin-1")

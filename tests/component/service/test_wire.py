@@ -38,16 +38,16 @@ class Client:
         self.reader, self.writer = reader, writer
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
-        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 5)).decode()
+        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 30)).decode()
         lines = head.split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:] if line)}
         if headers.get("transfer-encoding") == "chunked":
             body = b""
-            while size := int(await asyncio.wait_for(self.reader.readline(), 5), 16):
+            while size := int(await asyncio.wait_for(self.reader.readline(), 30), 16):
                 body += (await self.reader.readexactly(size + 2))[:-2]
             await self.reader.readexactly(2)
         else:
-            body = await asyncio.wait_for(self.reader.readexactly(int(headers.get("content-length", "0"))), 5)
+            body = await asyncio.wait_for(self.reader.readexactly(int(headers.get("content-length", "0"))), 30)
         return int(lines[0].split()[1]), headers, body
 
 
