@@ -84,8 +84,9 @@ class Service:
 
     def __enter__(self) -> Self:
         """Start both."""
-        self.start_upstream()
+        # First, because it may fail, and then nothing has been started.
         service = "" if self._source else str(_compiled())
+        self.start_upstream()
         argv: list[str | Path] = [Path(sys.executable).with_name("tenantry"), "serve", "--host", "127.0.0.1"]
         argv += ["--port", str(self.port), "--policy", self._directory / "policy.json", "--state-dir", self._directory]
         self.process = self._stack.enter_context(
