@@ -23,9 +23,8 @@ from tenantry_service.limits.tenant import Asked, Op, Tenant
 
 #: Ops of one script run: at some 10 us each it keeps Redis from others for a millisecond at most.
 MOST_OPS = 64
-#: How long a settlement waits for a reserve to travel with, in its order before it, while Redis is at work for us:
-#: alone it would cost Redis, and us, about as much as both do together. When nothing is under way, it goes as soon as
-#: the answer has left: it is done before the client has read that and asks again, and no reserve is longer for it.
+#: How long a settlement waits for a reserve to travel with, in its order before it. Alone it would cost Redis, and us,
+#: about as much as both do together.
 LINGER_SECONDS = 0.002
 
 
@@ -89,14 +88,14 @@ class Courier:
         self._clock_ms = now_ms - int(self._loop.time() * 1000)
 
     def put(self, tenant: Tenant, op: Op) -> None:
-        """Send a reserve at the end of this loop iteration, with all that waits; a settlement, too, if nothing is under
-        way to Redis, else with the next reserve, or soon."""
+        """Send a reserve at the end of this loop iteration, with all that waits; a settlement with the next reserve, or
+        soon."""
         if not tenant.waiting:
             self._dirty.append(tenant)
         tenant.waiting.append(op)
         if self._flushing:
             return
-        if isinstance(op, Asked) or not self._link.busy:
+        if isinstance(op, Asked):
             self._flushing = True
             self._loop.call_soon(self.flush)
         elif not self._lingering:

@@ -1,8 +1,6 @@
 """The limiter over a real Redis, in good times."""
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -10,7 +8,6 @@ import pytest
 from tenantry_service.limits import calls, courier, records, signs
 from tenantry_service.limits.decisions import Refusal, Reservation
 from tenantry_service.limits.limiter import Decision, Mode
-from tenantry_service.limits.link import Link
 from tenantry_service.limits.redis import RedisLimiter
 from tenantry_service.policy import Budget, Limits, Window
 
@@ -45,23 +42,14 @@ async def test_what_one_loop_iteration_brings_is_one_script_run(asking: Asking, 
     assert b"cmdstat_evalsha:calls=1," in told
 
 
-@contextlib.contextmanager
-def at_work(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As if Redis had other commands of ours before it."""
-    with monkeypatch.context() as patched:
-        patched.setattr(Link, "busy", property(lambda _: True))
-        yield
-
-
-async def test_while_redis_is_at_work_a_settlement_waits_for_a_reserve_to_travel_with(
+async def test_a_settlement_waits_a_moment_for_a_reserve_to_travel_with(
     asking: Asking, admin: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(courier, "LINGER_SECONDS", 600)
     one_slot = policy(limits=Limits(concurrent_requests=1))
     first = await asking.granted(one_slot)
     admin("CONFIG", "RESETSTAT")
-    with at_work(monkeypatch):
-        asking.settle(one_slot, first)
+    asking.settle(one_slot, first)
     for _ in range(10):
         await asyncio.sleep(0)
     # It goes first: its slot is free for the one behind it.
@@ -70,25 +58,12 @@ async def test_while_redis_is_at_work_a_settlement_waits_for_a_reserve_to_travel
     assert isinstance(told, bytes)
     assert b"cmdstat_evalsha:calls=1," in told
     assert events(admin) == [used(first)]
-    with at_work(monkeypatch):
-        asking.settle(one_slot, second)
+    asking.settle(one_slot, second)
     assert await asking.limiter.finish(20) == 0
     assert events(admin) == [used(first), used(second)], "a process that ends does not wait"
 
 
-async def test_a_settlement_without_company_goes_alone(
-    asking: Asking, admin: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = await asking.granted(OPEN)
-    with at_work(monkeypatch):
-        asking.settle(OPEN, first)
-    await until(lambda: events(admin) == [used(first)])
-
-
-async def test_with_nothing_under_way_a_settlement_goes_at_once(
-    asking: Asking, admin: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(courier, "LINGER_SECONDS", 600)
+async def test_a_settlement_without_company_goes_alone(asking: Asking, admin: Client) -> None:
     first = await asking.granted(OPEN)
     asking.settle(OPEN, first)
     await until(lambda: events(admin) == [used(first)])
