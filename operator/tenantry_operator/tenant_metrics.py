@@ -24,6 +24,7 @@ class Family(Struct, frozen=True):
 
     name: str
     help: str
+    #: In the order in which the client library writes them, the alphabet's.
     labels: tuple[str, ...]
 
     def line(self, value: float, *labels: str) -> str:
@@ -42,7 +43,7 @@ MOST = Family("tenantry_tenant_replicas_max", "Pods that the Tenant may have.", 
 SPENT = Family("tenantry_budget_spent_usd", "Spent in the budget's current window, in US dollars.", ("tenant",))
 LIMIT = Family("tenantry_budget_limit_usd", "The budget of one window, in US dollars.", ("tenant", "window"))
 OF_EACH = READY, REPLICAS, MOST, SPENT, LIMIT
-COUNTS = Family("tenantry_tenants", "Tenants, by why they are Ready or not.", ("tier", "reason"))
+COUNTS = Family("tenantry_tenants", "Tenants, by why they are Ready or not.", ("reason", "tier"))
 FAMILIES = *OF_EACH, COUNTS
 
 
@@ -87,7 +88,7 @@ class TenantMetrics:
             "" if usage is None else SPENT.line(float(usage.spend), name),
             "" if budget is None else LIMIT.line(float(budget[0]), name, budget[1]),
         )
-        return _Known(record, tier, (named, condition.reason if condition else ""), lines)
+        return _Known(record, tier, (condition.reason if condition else "", named), lines)
 
 
 def _escaped(value: str) -> str:

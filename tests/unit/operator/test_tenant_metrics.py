@@ -59,6 +59,11 @@ def test_some_can_be_asked_for_by_name() -> None:
     assert [line.split()[2] for line in made.text().splitlines() if "TYPE" in line] == [each.name for each in FAMILIES]
 
 
+def test_labels_stand_in_the_order_of_the_client_library() -> None:
+    assert [sorted(each.labels) for each in FAMILIES] == [list(each.labels) for each in FAMILIES]
+    assert 'tenantry_tenants{reason="Ready",tier="standard"} 1.0\n' in TenantMetrics(live(record("acme"))).text()
+
+
 def test_a_tenant_that_cannot_be_read_and_a_reason_with_quotes_are_told_all_the_same() -> None:
     known = record("acme", ready=False)
     said = known.status.conditions[0]
