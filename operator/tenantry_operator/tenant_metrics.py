@@ -65,6 +65,8 @@ class TenantMetrics:
 
     def text(self, wanted: Container[str] = ()) -> str:
         """The families that are ``wanted``, by name; without a name all of them."""
+        if wanted and not any(family.name in wanted for family in FAMILIES):
+            return ""
         found = {name: self._of(name, record) for name, record in self._live.tenants.items()}
         self._known = found
         counts = Counter(each.counted for each in found.values())
