@@ -74,7 +74,7 @@ class Reconciler:
             accounts=accounts,
             now=now,
         )
-        self._guard = steps.guard
+        self._guard, self._ask_again, self._forget = steps.guard, steps.ask_again, steps.forget
         self._steps: Mapping[State, Callable[[Facts], Awaitable[Facts]]] = {
             State.UNPREPARED: steps.prepare,
             State.UNCLAIMED: steps.claim,
@@ -93,6 +93,7 @@ class Reconciler:
         - it is being deleted: ``deletion.delete`` does what can be done now and says when to come back;
         - a state without a step: healthy, on its way, blocked or suspended; the status says which (that it is on its
           way only after a moment, since mostly it has arrived by then). While it is blocked its fences are kept;
+          pods that its quota refused are asked for again in any of them, once there is room;
         - a step was refused in a way that only a change can heal (``Failure``): the status says what has to change;
         - anything else that went wrong (``KubeError``) is raised, and the queue comes back with growing patience.
         """
@@ -100,6 +101,7 @@ class Reconciler:
         if record is None:
             self._lookout.forget(name)
             self._reporter.forget(name)
+            self._forget(name)
             if self._watcher is not None:
                 self._watcher.forget(name)
             self._wake_takers()
@@ -123,6 +125,7 @@ class Reconciler:
                 assessment = assess(facts, GROUP_KINDS)
             if unguarded(facts, assessment):
                 facts = await self._guard(facts)
+            facts = await self._ask_again(facts)
         except Failure as failure:
             assessment = failed(failure, drifted=assessment.state is State.DRIFTED)
         except errors.KubeError as error:

@@ -16,7 +16,7 @@ from tenantry_operator.apply import namespace as namespaces
 from tenantry_operator.apply.kinds import FENCES, TENANTS
 from tenantry_operator.kube import errors
 from tenantry_operator.kube.client import Client
-from tenantry_operator.kube.resources import NAMESPACES, ROLE_BINDINGS, SECRETS
+from tenantry_operator.kube.resources import DEPLOYMENTS, NAMESPACES, ROLE_BINDINGS, SECRETS
 from tenantry_operator.live import Live
 from tenantry_operator.look import Lookout
 from tenantry_operator.plan import names, objects
@@ -25,7 +25,8 @@ from tenantry_operator.plan.desired import Platform, Wanted
 from tenantry_operator.plan.drift import Drift
 from tenantry_operator.plan.facts import Facts, Failure
 from tenantry_operator.plan.keys import replacement
-from tenantry_operator.plan.observed import Child, fingerprint
+from tenantry_operator.plan.observed import Child, LiveDeployment, child, fingerprint
+from tenantry_operator.plan.refused import ask_again, pause
 from tenantry_operator.redis.accounts import Accounts
 from tenantry_operator.render import Objects, Renderer, RenderError
 from tenantry_operator.report import Reporter
@@ -52,6 +53,8 @@ class Steps:
         self._renderer, self._reporter = renderer, reporter
         self._platform, self._accounts, self._now = platform, accounts, now
         self._credentials = credentials.Credentials(client, platform.namespace)
+        #: How often pods of a tenant have been asked for in vain. Begun anew by whoever leads next.
+        self._asked: dict[str, int] = {}
 
     async def prepare(self, facts: Facts) -> Facts:
         """Our finalizer and the set's bookkeeping, before anything is made that they are to find again."""
@@ -120,6 +123,40 @@ class Steps:
         )
         await tied.apply([member for member in members if member.resource in FENCES])
         return replace(self._lookout.observed(facts), drifts=(*facts.drifts, *tied.drifts))
+
+    async def ask_again(self, facts: Facts) -> Facts:
+        """Have pods asked for again that the quota refused, once it has room; else say when that is due.
+
+        By an annotation that we do not apply, so it is neither drift nor part of the pods' template. It is also what
+        keeps the first pause, whoever leads by then. A side errand: what comes of it stops nothing else.
+        """
+        name = facts.meta.name
+        asked = self._asked.get(name, 0)
+        due = ask_again(facts, asked)
+        if due is None:
+            self._asked.pop(name, None)
+            return facts
+        if due <= facts.now:
+            body = {"metadata": {"annotations": {names.ASKED_AGAIN: facts.now.isoformat()}}}
+            space = namespace_of(name)
+            self._asked[name] = asked + 1
+            try:
+                fresh = await self._client.merge_patch(
+                    DEPLOYMENTS, names.WORKLOAD, body, namespace=space, into=LiveDeployment
+                )
+            except errors.NotFound:
+                return facts  # its own watch event tells so, too
+            except (errors.Forbidden, errors.Invalid) as refusal:
+                log.warning("pods that the quota refused cannot be asked for again", extra={"reason": str(refusal)})
+            else:
+                self._live.put_child(child(DEPLOYMENTS.group_kind, fresh))
+                log.info("pods that the quota refused are asked for again")
+            due = facts.now + pause(asked + 1)
+        return replace(facts, next_due=due if facts.next_due is None else min(due, facts.next_due))
+
+    def forget(self, name: str) -> None:
+        """The Tenant is gone."""
+        self._asked.pop(name, None)
 
     async def apply(self, facts: Facts) -> Facts:
         """What is to be applied now, after a change."""

@@ -92,7 +92,10 @@ class Reason(StrEnum):
     # The endpoint itself.
     PODS_NOT_READY = "PodsNotReady", "Pods exist, none is ready; the message says what they wait for."
     DEADLINE_EXCEEDED = "DeadlineExceeded", "The Deployment made no progress within its deadline."
-    QUOTA_BLOCKED = "QuotaBlocked", "The namespace's ResourceQuota refuses a pod that is needed."
+    QUOTA_BLOCKED = (
+        "QuotaBlocked",
+        "The namespace's quota refuses a pod that is needed; it is asked for again once there is room.",
+    )
     PARTLY_AVAILABLE = "PartlyAvailable", "The endpoint answers, with fewer pods than wanted."
     ROUTE_PENDING = "RoutePending", "The gateway's controller has not said yet whether it takes the route."
     ROUTE_NOT_ACCEPTED = (

@@ -23,7 +23,7 @@ QUANTITY_PATTERN = r"[0-9]{1,12}(\.[0-9]{1,3})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?"
 QUANTITY_REMEDY = 'must be a Kubernetes quantity, for example "250m" for CPU or "128Mi" for memory'
 
 #: What one pod may ask for, both ends included. A process with our dependencies does not start in less memory; the most
-#: is beyond any node, and a quota of 1,001 such pods still fits the 64-bit integers of the chart's arithmetic.
+#: is beyond any node, and a quota of 2,501 such pods still fits the 64-bit integers of the chart's arithmetic.
 CPU_RANGE = ("1m", "1000")
 MEMORY_RANGE = ("16Mi", "1Ti")
 

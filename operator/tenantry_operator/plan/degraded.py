@@ -9,10 +9,18 @@ from tenantry_operator.plan.facts import Facts, LimiterMode
 from tenantry_operator.plan.hostnames import Granted
 from tenantry_operator.plan.keys import IssuedKey, expired, expiring
 from tenantry_operator.plan.observed import Workload
+from tenantry_operator.plan.refused import by_quota
 
 
 def degraded(facts: Facts, spec: ResolvedSpec, workload: Workload) -> tuple[Reason, str] | None:
     """The gravest thing that is not as it should be, though requests are answered."""
+    if by_quota(workload) and (facts.replacement_awaited is not None or workload.available < workload.wanted):
+        # No numbers in the message: they change with every pod, and each change would be a write.
+        return Reason.QUOTA_BLOCKED, (
+            "the quota of the namespace refuses pods that are wanted: those that leave keep their room until their"
+            f" streams have ended, and others may have taken some (`kubectl get pods,quota -n"
+            f" {facts.status.namespace or 'the namespace'}`); they are asked for again as soon as there is room"
+        )
     if facts.replacement_awaited is not None:
         return Reason.REPLACEMENT_PENDING, (
             f"since {facts.replacement_awaited:%Y-%m-%dT%H:%M:%SZ} a pod whose node goes away waits for its"

@@ -9,6 +9,7 @@ from tenantry_operator.plan.degraded import degraded
 from tenantry_operator.plan.exposure import Way
 from tenantry_operator.plan.facts import FALLBACK, Assessment, Facts, State, on_the_way
 from tenantry_operator.plan.observed import Workload
+from tenantry_operator.plan.refused import by_quota
 
 
 def health(facts: Facts, spec: ResolvedSpec) -> Assessment:
@@ -30,10 +31,9 @@ def health(facts: Facts, spec: ResolvedSpec) -> Assessment:
     if not workload.current:
         return on_the_way(State.PROGRESSING)
     if workload.refused:
-        quota = "exceeded quota" in workload.refused
         return Assessment(
             state=State.STUCK,
-            reason=Reason.QUOTA_BLOCKED if quota else Reason.PODS_NOT_READY,
+            reason=Reason.QUOTA_BLOCKED if by_quota(workload) else Reason.PODS_NOT_READY,
             message=workload.refused,
             requeue=FALLBACK,
         )

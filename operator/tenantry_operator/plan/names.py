@@ -28,6 +28,8 @@ KEY_NOTE = f"{GROUP}/key"
 #: On a tenant's pods: whether the Deployment counts them, and whether the Service sends requests to them.
 POOL_LABEL, ACTIVE = f"{GROUP}/pool", "active"
 SERVE_LABEL, SERVING = f"{GROUP}/serve", "yes"
+#: On a tenant's Deployment: when pods were last asked for again that the quota had refused (plan/refused.py).
+ASKED_AGAIN = f"{GROUP}/pods-asked-again"
 #: Which pods go first when there are to be fewer: those with the lowest.
 #: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/#pod-deletion-cost
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"

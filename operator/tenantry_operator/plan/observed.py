@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from tenantry_operator.api.meta import namespace_of
+from tenantry_operator.api.units import parse_quantity
 from tenantry_operator.plan import names
 
 
@@ -103,8 +104,9 @@ class LiveRoute(Struct, frozen=True):
 
 
 class LiveUsage(Struct, frozen=True):
-    """``status.used`` of a ResourceQuota; absent elsewhere."""
+    """``status`` of a ResourceQuota, which is what its admission goes by; absent elsewhere."""
 
+    hard: dict[str, str] = {}
     used: dict[str, str] = {}
 
 
@@ -138,6 +140,7 @@ class Workload(Struct, frozen=True, kw_only=True):
     available: int
     deadline_exceeded: bool = False
     refused: str = ""  # why pods cannot be created, in the API server's words
+    asked_again: datetime | None = None  # when the operator last had such pods asked for again
 
 
 class Route(Struct, frozen=True, kw_only=True):
@@ -169,6 +172,7 @@ class Child(Struct, frozen=True, kw_only=True):
     workload: Workload | None = None
     route: Route | None = None
     secrets: int | None = None  # ResourceQuotas only: how many Secrets it has counted in the namespace
+    full: bool = False  # ResourceQuotas only: it has no room for another pod
     lost: int = 0  # ResourceQuotas only: how often that has become less, as far as this process has seen
 
     @property
@@ -206,12 +210,24 @@ def child(group_kind: str, live: LiveAny) -> Child:
         workload=_workload(live) if isinstance(live, LiveDeployment) else None,
         route=_route(live) if isinstance(live, LiveRoute) else None,
         secrets=_secrets(live) if isinstance(live, LiveObject) else None,
+        full=_full(live) if isinstance(live, LiveObject) else False,
     )
 
 
 def _secrets(live: LiveObject) -> int | None:
     counted = live.status.used.get(names.COUNTED_SECRETS, "")
     return int(counted) if counted.isdigit() else None
+
+
+def _full(live: LiveObject) -> bool:
+    """By the number of pods: the chart's quota has room for so many of the tenant's size."""
+    hard, used = live.status.hard.get("pods"), live.status.used.get("pods")
+    if hard is None or used is None:
+        return False
+    try:
+        return parse_quantity(used) >= parse_quantity(hard)
+    except ValueError:  # somebody else's spelling; the pods are asked for again all the same, if in vain
+        return False
 
 
 def version(resource_version: str) -> int:
@@ -257,7 +273,17 @@ def _workload(live: LiveDeployment) -> Workload:
         available=status.available_replicas,
         deadline_exceeded=progressing is not None and progressing.reason == "ProgressDeadlineExceeded",
         refused=failure.message if failure is not None and failure.status == "True" else "",
+        asked_again=_moment(live.metadata.annotations.get(names.ASKED_AGAIN, "")),
     )
+
+
+def _moment(text: str) -> datetime | None:
+    """A time as we write it; anything else is nobody's."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
 
 
 def _route(live: LiveRoute) -> Route:

@@ -8,6 +8,8 @@ import pytest
 from tenantry_operator.api.units import parse_quantity
 from tenantry_operator.plan import names, objects
 from tenantry_operator.render import RenderError
+from tenantry_service.proxy.engine import TIMEOUTS
+from tenantry_service.proxy.messages import Timer
 from tenantry_service.serve import parser
 
 from tests.unit.charts.conftest import CHARTS, RenderTenant
@@ -50,6 +52,12 @@ async def test_pods_are_restricted_and_hold_no_token(tenant: RenderTenant) -> No
         assert spec["automountServiceAccountToken"] is False
         assert spec["enableServiceLinks"] is False
     assert at(find(objects, "ServiceAccount"), "automountServiceAccountToken") is False
+
+
+async def test_a_packet_of_dns_that_is_lost_costs_less_than_a_connection_may_take(tenant: RenderTenant) -> None:
+    for name, spec in pod_specs(await tenant()):
+        options = {option["name"]: int(option["value"]) for option in spec["dnsConfig"]["options"]}
+        assert options["timeout"] * (options["attempts"] - 1) < TIMEOUTS[Timer.CONNECT], name
 
 
 async def test_every_object_is_labelled_and_in_the_tenants_namespace(tenant: RenderTenant) -> None:
@@ -144,14 +152,14 @@ async def test_a_disruption_budget_always_leaves_one_eviction(tenant: RenderTena
 
 @pytest.mark.parametrize("most", [1, 2, 7, 500])
 @pytest.mark.parametrize(("cpu", "memory"), [("100m", "96Mi"), (1, "1Gi"), ("1.5", "250M"), ("333m", "1000Ki")])
-async def test_the_quota_holds_all_pods_with_their_successors_and_the_surge(
+async def test_the_quota_holds_all_pods_with_four_predecessors_each_and_the_surge(
     tenant: RenderTenant, most: int, cpu: str | int, memory: str
 ) -> None:
     resources = {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}}
     objects = await tenant(autoscaling={"minReplicas": 1, "maxReplicas": most}, resources=resources)
     hard = at(find(objects, "ResourceQuota"), "spec.hard")
     surge = at(find(objects, "Deployment"), "spec.strategy.rollingUpdate.maxSurge")
-    assert int(hard["pods"]) >= 2 * most + surge
+    assert int(hard["pods"]) >= 5 * most + surge
     assert parse_quantity(hard["requests.cpu"]) >= int(hard["pods"]) * parse_quantity(cpu)
     assert parse_quantity(hard["requests.memory"]) >= int(hard["pods"]) * parse_quantity(memory)
     assert parse_quantity(hard["limits.memory"]) >= int(hard["pods"]) * parse_quantity(memory)

@@ -92,7 +92,9 @@ class Cluster:
         if asked.path.endswith("/status"):
             assert found is not None
             return web.json_response(self.put(path, {**found, "status": body["status"]}))
-        fields = _fields(body)
+        # A merge patch is an Update: what it writes is in an entry of its own, and nothing of the applied one is lost.
+        fields = _fields(body) if kind == "apply" or found is None else _books(found)
+        assert fields is None or isinstance(fields, dict)
         merged = _merged(found or {}, body)
         if found is not None and _without_books(found) == _without_books(merged) and _books(found) == fields:
             return web.json_response(found)

@@ -142,6 +142,15 @@ def test_a_list_that_is_older_than_what_we_know_drops_nothing() -> None:
     assert live.drop_tier("standard", 10)
 
 
+def test_a_quota_that_becomes_full_or_has_room_again_is_news() -> None:
+    live = Live()
+    seen = [False, True, True, False]
+    news = [
+        live.put_child(child("ResourceQuota", "tenant", version=10 + at, full=full)) for at, full in enumerate(seen)
+    ]
+    assert news == [True, True, False, True]
+
+
 def test_fewer_secrets_in_the_quotas_count_are_news_and_more_are_not() -> None:
     live, ref = Live(), Ref("ResourceQuota", SPACE, "tenant")
     counts = [None, 1, 3, 2, 2, None, 3, 0]

@@ -1,5 +1,7 @@
 """What is kept of live objects, and what counts as drift."""
 
+from datetime import UTC, datetime
+
 import msgspec
 import pytest
 from tenantry_operator.plan import names
@@ -81,6 +83,39 @@ def test_a_deployment_is_current_only_when_its_controller_has_seen_it() -> None:
     seen = read(raw, LiveDeployment).workload
     assert seen is not None
     assert (seen.current, seen.deadline_exceeded, seen.refused) == (True, True, "exceeded quota")
+
+
+def test_when_pods_were_asked_for_again_is_read_from_the_deployment_and_is_no_drift() -> None:
+    asked = {"manager": names.FIELD_MANAGER, "operation": "Update", "fieldsV1": {"f:metadata": {"f:annotations": {}}}}
+
+    def deployment(text: str | None) -> dict[str, object]:
+        metadata = {"name": "api", "managedFields": [OURS, *([asked] if text else [])]}
+        return {"metadata": {**metadata, "annotations": {names.ASKED_AGAIN: text} if text else {}}}
+
+    before, after = (read(deployment(text), LiveDeployment) for text in (None, "2026-01-02T03:04:05.000006+00:00"))
+    assert before.workload is not None
+    assert after.workload is not None
+    assert before.workload.asked_again is None
+    assert after.workload.asked_again == datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
+    assert before.fields == after.fields
+    for nonsense in ("soon", "2026-01-02T03:04:05"):
+        seen = read(deployment(nonsense), LiveDeployment).workload
+        assert seen is not None
+        assert seen.asked_again is None
+
+
+@pytest.mark.parametrize(
+    ("hard", "used", "full"),
+    [("16", "15", False), ("16", "16", True), ("16", "17", True), ("2k", "1999", False), ("2k", "2k", True)],
+)
+def test_a_quota_is_full_when_it_has_no_room_for_a_pod(hard: str, used: str, full: bool) -> None:
+    status = {"hard": {"pods": hard, "count/secrets": "100"}, "used": {"pods": used, "count/secrets": "100"}}
+    assert read({"metadata": {"name": "tenant"}, "status": status}).full is full
+
+
+@pytest.mark.parametrize("status", [{}, {"hard": {"pods": "1"}}, {"hard": {"pods": "1"}, "used": {"pods": "1e3"}}])
+def test_a_quota_that_has_not_counted_yet_or_counts_otherwise_is_not_called_full(status: dict[str, object]) -> None:
+    assert not read({"metadata": {"name": "tenant"}, "status": status}).full
 
 
 def test_the_fingerprint_tells_edits_deletions_and_additions_but_not_order_or_versions() -> None:

@@ -20,6 +20,7 @@ from tenantry_operator.live import Live
 from tenantry_operator.plan import names
 from tenantry_operator.plan.desired import Platform
 from tenantry_operator.plan.observed import LiveDeployment, LiveObject, child
+from tenantry_operator.plan.refused import PAUSE
 from tenantry_operator.plan.store import address, store
 from tenantry_operator.queue import Turn
 from tenantry_operator.reconcile import Reconciler
@@ -315,6 +316,83 @@ async def test_a_key_that_has_gone_is_seen_by_the_quota_and_issued_anew(world: W
     assert KEY in world.cluster.objects
     assert world.cluster.objects[POLICY]["data"] != policy, "its digest is in the policy"
     assert "Secret key-default had been deleted" in world.notes()[0]
+
+
+async def test_pods_that_the_quota_refused_are_asked_for_again_once_it_has_room_and_not_all_the_time(
+    world: World,
+) -> None:
+    await world.settle()
+    quota = f"{INSIDE}/resourcequotas/tenant"
+    message = 'pods "api-x" is forbidden: exceeded quota: tenant'
+    refusal = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message}
+
+    def books(path: str) -> Mapping[str, object]:
+        fields = world.cluster.objects[path]["metadata"]["managedFields"][0]["fieldsV1"]  # type: ignore[index]
+        assert isinstance(fields, dict)
+        return fields
+
+    def say(path: str, **status: object) -> None:
+        raw = world.cluster.objects[path]
+        said = {**raw, "status": {**raw.get("status", {}), **status}}  # type: ignore[dict-item]
+        world.cluster.put(path, said, fields=books(path))
+        world.watch()
+
+    def asked() -> int:
+        return world.cluster.writes.count(("PATCH", DEPLOYMENT))
+
+    say(quota, hard={"pods": "6"}, used={"pods": "6"})
+    say(DEPLOYMENT, conditions=[refusal])
+    before = asked()
+    await world.reconcile()
+    assert asked() == before, "it has no room"
+    say(quota, used={"pods": "5"})
+    assert await world.reconcile() == PAUSE.total_seconds()
+    assert asked() == before + 1
+    world.watch()
+    world.now = 3.0
+    assert await world.reconcile() == PAUSE.total_seconds() - 3
+    assert asked() == before + 1, "not again so soon"
+    world.restart()
+    await world.reconcile()
+    assert asked() == before + 1, "nor by the one who leads next"
+    world.now = PAUSE.total_seconds()
+    await world.reconcile()
+    assert asked() == before + 2
+    assert not world.notes(), "it is no drift"
+    world.watch()
+    world.now += PAUSE.total_seconds()
+    assert await world.reconcile() == 2 * PAUSE.total_seconds(), "twice in vain: the pause is twice as long"
+    assert asked() == before + 3
+    world.watch()
+    world.now += PAUSE.total_seconds()
+    assert await world.reconcile() == PAUSE.total_seconds()
+    assert asked() == before + 3
+    say(quota, used={"pods": "6"})
+    await world.reconcile()
+    say(quota, used={"pods": "5"})
+    await world.reconcile()
+    assert asked() == before + 4, "there is news of the quota"
+    say(DEPLOYMENT, conditions=[])
+    world.now += 100
+    assert await world.reconcile() is None
+    assert asked() == before + 4
+
+
+@pytest.mark.parametrize("refusal", [(403, "Forbidden"), (422, "Invalid")], ids=str)
+async def test_a_tenant_is_told_of_as_ever_though_refused_pods_cannot_be_asked_for_again(
+    world: World, refusal: tuple[int, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.settle()
+    raw = world.cluster.objects[DEPLOYMENT]
+    said = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}
+    fields = raw["metadata"]["managedFields"][0]["fieldsV1"]  # type: ignore[index]
+    short = {**raw["status"], "availableReplicas": 0, "conditions": [said]}  # type: ignore[dict-item]
+    world.cluster.put(DEPLOYMENT, {**raw, "status": short}, fields=fields)
+    world.watch()
+    world.cluster.refuse[DEPLOYMENT] = refusal
+    assert await world.reconcile() == PAUSE.total_seconds()
+    assert world.ready() == "False"
+    assert "cannot be asked for again" in caplog.text
 
 
 @pytest.mark.parametrize("tier_gone", [True, False])
