@@ -37,10 +37,15 @@ def start(operators: Operators, proxy: PodProxy, *more: str) -> tuple[Operator, 
 
 @dataclass
 class Activator:
-    """What `tenantry activator` says to the operator, said by a thread of the test's."""
+    """What `tenantry activator` says to the operator, said by a thread of the test's.
+
+    ``at_once``: it does not wait for news, as the real one does while nobody waits at its door, and so hears of all
+    within a tenth of a second. Each question has a connection of its own, ten times a second then.
+    """
 
     cluster: Cluster
     port: int
+    at_once: bool = True
     wake: list[str] = field(default_factory=list)
     sleepers: dict[str, dict[str, Any]] = field(default_factory=dict)
     epochs: list[str] = field(default_factory=list)
@@ -70,7 +75,7 @@ class Activator:
             "epoch": self.epochs[-1] if self.epochs else "",
             "version": self._version,
             "wake": self.wake,
-            "atOnce": True,
+            "atOnce": self.at_once,
         }
         answer = self.ask(body, token)
         if not self.epochs or answer["epoch"] != self.epochs[-1]:

@@ -13,9 +13,9 @@ from typing import cast
 from tenantry_service import errors
 from tenantry_service.activator import request as requests
 from tenantry_service.activator import telling
+from tenantry_service.activator.pods import HIGH_WATER, Pipe, PodDoors
 from tenantry_service.activator.request import Head
 from tenantry_service.activator.sleepers import Sleepers
-from tenantry_service.activator.telling import Telling
 from tenantry_service.activator.waiting import FULL, TOO_LONG, Waiting
 from tenantry_service.errors import ApiError
 from tenantry_service.roster import Sleeper
@@ -26,45 +26,15 @@ log = logging.getLogger(__name__)
 HEAD_SECONDS = 15.0
 #: Bytes of a body that are read before there is somebody to take them.
 MAX_HELD = 16 * 1024
-#: Seconds for a connection to a pod, and until a closed door is tried again: one that comes up opens any moment.
-CONNECT, AGAIN = 1.0, 0.05
+#: Seconds until a closed door is tried again: one that comes up opens any moment.
+AGAIN = 0.05
 #: Seconds of waiting after which a stream begins without a pod, and between two of its comments.
 QUIET = 10.0
 #: Connections of clients; each costs some 10 KB.
 MAX_CONNECTIONS = 10_000
-HIGH_WATER = 64 * 1024
-#: Pods that are remembered to take connections.
-MAX_REMEMBERED = 1000
 
 #: Answers to control routes: status and body.
 Control = Callable[[bytes], tuple[int, bytes] | None]
-
-
-class PodDoors:
-    """Which pods take connections. While that is not known of one, one request at a time finds out, for all."""
-
-    def __init__(self) -> None:
-        self._open: set[str] = set()
-        self._trying: set[str] = set()
-
-    def may_try(self, address: str) -> bool:
-        """Whether to connect there; whoever may says how it went."""
-        if address in self._open:
-            return True
-        if address in self._trying:
-            return False
-        self._trying.add(address)
-        return True
-
-    def tried(self, address: str, *, opened: bool) -> None:
-        """How it went."""
-        self._trying.discard(address)
-        if opened:
-            if len(self._open) >= MAX_REMEMBERED:
-                self._open.clear()  # they are found out again
-            self._open.add(address)
-        else:
-            self._open.discard(address)
 
 
 class House:
@@ -209,10 +179,10 @@ class Door(asyncio.Protocol):
             self._house.passed += 1
             self._pod = pod
             buffered, self._buffer = self._buffer, b""
-            pod.begin(head.onward + buffered)
+            pod.write(head.onward + buffered)
             self._transport.resume_reading()
 
-    async def _wait(self, tenant: str) -> "Pipe | None":
+    async def _wait(self, tenant: str) -> Pipe | None:
         loop, waiting, sleepers = asyncio.get_running_loop(), self._house.waiting, self._house.sleepers
         began = loop.time()
         if not waiting.enter(tenant, began):
@@ -235,26 +205,8 @@ class Door(asyncio.Protocol):
         finally:
             waiting.leave(tenant, began, loop.time(), served=pod is not None)
 
-    async def _reach(self, sleeper: Sleeper) -> "Pipe | None":
-        """A connection to one of its pods, if there is one that takes it."""
-        loop, doors = asyncio.get_running_loop(), self._house.doors
-        for address in sleeper.addresses:
-            if not doors.may_try(address):
-                continue
-            host, _, port = address.rpartition(":")
-            opened = False
-            try:
-                async with asyncio.timeout(CONNECT):
-                    _, pipe = await loop.create_connection(
-                        lambda: Pipe(self, told=self._told), host.strip("[]"), int(port)
-                    )
-                opened = True
-            except (OSError, TimeoutError):
-                continue
-            finally:
-                doors.tried(address, opened=opened)
-            return pipe
-        return None
+    async def _reach(self, sleeper: Sleeper) -> Pipe | None:
+        return await self._house.doors.reach(sleeper.addresses, lambda: Pipe(self, told=self._told))
 
     def _comment(self) -> None:
         """Something for whoever counts seconds of silence, if this is a stream."""
@@ -280,65 +232,6 @@ class Door(asyncio.Protocol):
             % (status, media_type, len(body), lines, body)
         )
         self._transport.close()
-
-
-class Pipe(asyncio.Protocol):
-    """The connection to a pod."""
-
-    def __init__(self, door: Door, *, told: bool) -> None:
-        self._door = door
-        self._transport: asyncio.Transport
-        self._telling = Telling() if told else None
-        self._heard = told
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The pod has taken it."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=HIGH_WATER)
-
-    def begin(self, data: bytes) -> None:
-        """The request, as far as it has come."""
-        self._transport.write(data)
-
-    def write(self, data: bytes) -> None:
-        """More of it."""
-        self._transport.write(data)
-
-    def close(self) -> None:
-        """The client is gone."""
-        self._transport.abort()
-
-    def pause(self) -> None:
-        """Read no more."""
-        self._transport.pause_reading()
-
-    def resume(self) -> None:
-        """Read on."""
-        self._transport.resume_reading()
-
-    def data_received(self, data: bytes) -> None:
-        """Part of the answer."""
-        self._heard = True
-        out = data if self._telling is None else self._telling.feed(data)
-        if out:
-            self._door.send(out)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The pod has closed: that is how an answer ends here."""
-        if not self._heard:
-            self._door.lost()
-            return
-        if self._telling is not None and (rest := self._telling.end()):
-            self._door.send(rest)
-        self._door.finish()
-
-    def pause_writing(self) -> None:
-        """The pod takes it slowly."""
-        self._door.hold()
-
-    def resume_writing(self) -> None:
-        """It has caught up."""
-        self._door.take()
 
 
 async def _either(news: asyncio.Event, seconds: float) -> None:

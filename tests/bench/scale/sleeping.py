@@ -31,7 +31,7 @@ def measured(directory: Path, tenants: int, seconds: float, say: Callable[[str],
         cluster = Cluster(running.kubeconfig)
         operators = Operators(install(cluster, directory).operator, directory)
         operator, port = start(operators, proxy)
-        activator = Activator(cluster, port)
+        activator = Activator(cluster, port, at_once=False)
         try:
             cluster.tier("sleeping", autoscaling={"minReplicas": 0, "maxReplicas": 1, "idleAfter": "10s"})
             with ThreadPoolExecutor(8) as users:
