@@ -28,6 +28,9 @@ SEGMENT_BYTES = 4 * 1024 * 1024
 _HEAD = struct.Struct("<IIB")
 _HEAD_BYTES: Final = 9
 _LOCK = "lock"
+# As they are: looked up once and not with every record.
+_write_head: Final = _HEAD.pack_into
+_crc32: Final = zlib.crc32
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +82,7 @@ class Journal:
         at, data = self._at, self._map
         data[at + _HEAD_BYTES : end] = payload
         # Last: without its length there is no record, and without its checksum a damaged one.
-        _HEAD.pack_into(data, at, size, zlib.crc32(payload, kind), kind)
+        _write_head(data, at, size, _crc32(payload, kind), kind)
         self._at = end
         self._in_segment += 1
         return self._count
@@ -144,7 +147,7 @@ def _read(file: Path) -> Iterator[Record]:
         payload = data[at + _HEAD.size : at + _HEAD.size + size]
         if not size or len(payload) < size:
             break
-        if zlib.crc32(payload, kind) == checksum:
+        if _crc32(payload, kind) == checksum:
             yield Record(kind, payload)
         else:
             log.error("journal: a damaged record is left out", extra={"file": file.name, "offset": at})

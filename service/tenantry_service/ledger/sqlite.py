@@ -26,10 +26,11 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from tenantry_service.ledger import codec, journal, sqlite_file
+from tenantry_service.ledger import codec, journal, sqlite_file, sqlite_rows
 from tenantry_service.ledger.event import UsageEvent
 from tenantry_service.ledger.journal import Journal
-from tenantry_service.ledger.sqlite_file import UNWRITABLE, LedgerError
+from tenantry_service.ledger.sqlite_file import LedgerError
+from tenantry_service.ledger.sqlite_rows import UNWRITABLE
 
 #: Events that may wait. About 1 KB each, so 50 MB at worst; at 1,000 requests/s that is a minute of a stuck disk.
 QUEUE_LIMIT = 50_000
@@ -78,6 +79,7 @@ class SqliteLedger:
         #: Events that no database would take; they are in the log.
         self.unwritable = 0
         self._connection = sqlite_file.open_file(path)
+        self._rows = sqlite_rows.Rows(self._connection)
         #: Segments of the journal that hold requests under way, by event id.
         self._begun: dict[str, int] = {}
         #: Segments that hold the queued events, in the queue's order, and those of their beginnings.
@@ -191,7 +193,7 @@ class SqliteLedger:
         batch = list(islice(self._queue, BATCH_ROWS))
         try:
             try:
-                self._insert(batch)
+                self._rows.write(batch)
             except UNWRITABLE:
                 self._insert_each(batch)
         except sqlite3.Error as error:
@@ -202,10 +204,10 @@ class SqliteLedger:
                 extra={"reason": str(error), "queued": len(self._queue), "retry_seconds": self._retry_seconds},
             )
             return False
-        step = sqlite_file.step_rows(len(batch)) * sqlite_file.STATEMENTS_AT_ONCE
+        step = sqlite_rows.step_rows(len(batch)) * sqlite_rows.STATEMENTS_AT_ONCE
         for start in range(0, len(batch), step):
             if start:
-                time.sleep(sqlite_file.PAUSE_SECONDS)
+                time.sleep(sqlite_rows.PAUSE_SECONDS)
             self._written_down(min(step, len(batch) - start))
         self.written += len(batch)
         self._retry_seconds = 0.0
@@ -240,21 +242,17 @@ class SqliteLedger:
                     begun.pop(event.event_id, None)
                     ended.append(event)
             if begun or ended:
-                self._insert([*ended, *begun.values()])
+                self._rows.write([*ended, *begun.values()])
                 log.warning(
                     "ledger: a process was killed; its requests are billed now",
                     extra={"ended": len(ended), "estimated": len(begun)},
                 )
 
-    def _insert(self, batch: Sequence[UsageEvent]) -> None:
-        with self._connection:
-            sqlite_file.write(self._connection, batch)
-
     def _insert_each(self, batch: Sequence[UsageEvent]) -> None:
         """One of them can never be written, and must not hold up the others: it goes to the log instead."""
         for event in batch:
             try:
-                self._insert([event])
+                self._rows.write([event])
             except UNWRITABLE as error:
                 self.unwritable += 1
                 log.error("ledger: an event cannot be written", extra={"reason": str(error), "event": event._asdict()})

@@ -1,28 +1,18 @@
-"""The ledger's SQLite file: its tables, how it is opened, and how rows get into it without being in anybody's way."""
+"""The ledger's SQLite file: its tables, and how it is opened."""
 
 import sqlite3
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
-from tenantry_service.ledger.event import UsageEvent
-from tenantry_service.ledger.inserts import FEWEST_ROWS, MOST_ROWS, Insert, inserts
-
-#: Between two steps of a batch.
-PAUSE_SECONDS = 0.000_05
-#: Steps of a batch, more or less: a long one is written in larger ones, because it must not take longer than the next
-#: needs to gather; a short one is nobody's hurry.
-STEPS = 32
-#: Rows that are prepared at once, in statements. Preparing holds the interpreter: 0.4 ms for 512 rows.
-STATEMENTS_AT_ONCE = 4
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS usage_events (
-    event_id TEXT PRIMARY KEY,
+#: A row is what differs from request to request, and the number of its kind (see ``inserts.py``). Whoever reads, reads
+#: the view: it has an event's columns in the order of its fields.
+TABLES = (
+    """
+CREATE TABLE usage_kinds (
+    kind INTEGER PRIMARY KEY,
     tenant TEXT NOT NULL,
     key_id TEXT NOT NULL,
-    occurred_at_ms INTEGER NOT NULL,
-    duration_ms INTEGER NOT NULL,
     route TEXT NOT NULL,
     requested_model TEXT NOT NULL,
     served_model TEXT NOT NULL,
@@ -30,42 +20,81 @@ CREATE TABLE IF NOT EXISTS usage_events (
     status INTEGER NOT NULL,
     error_type TEXT NOT NULL,
     stream INTEGER NOT NULL,
+    estimated INTEGER NOT NULL,
+    price_version TEXT NOT NULL,
+    policy_revision TEXT NOT NULL,
+    service_tier TEXT NOT NULL,
+    key_name TEXT NOT NULL,
+    UNIQUE (
+        tenant, key_id, route, requested_model, served_model, upstream, status, error_type, stream, estimated,
+        price_version, policy_revision, service_tier, key_name
+    )
+)
+""",
+    """
+CREATE TABLE usage_rows (
+    event_id TEXT PRIMARY KEY,
+    kind INTEGER NOT NULL,
+    occurred_at_ms INTEGER NOT NULL,
+    duration_ms INTEGER NOT NULL,
     input_tokens INTEGER NOT NULL,
     cached_input_tokens INTEGER NOT NULL,
     output_tokens INTEGER NOT NULL,
     reasoning_tokens INTEGER NOT NULL,
     nano_usd INTEGER NOT NULL,
-    estimated INTEGER NOT NULL,
-    price_version TEXT NOT NULL,
-    policy_revision TEXT NOT NULL,
-    usage TEXT
+    usage TEXT,
+    cache_write_tokens INTEGER NOT NULL DEFAULT 0,
+    audio_input_tokens INTEGER NOT NULL DEFAULT 0,
+    audio_output_tokens INTEGER NOT NULL DEFAULT 0,
+    image_input_tokens INTEGER NOT NULL DEFAULT 0,
+    image_output_tokens INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID
+""",
+)
+VIEW = """
+CREATE VIEW usage_events AS
+SELECT event_id, tenant, key_id, occurred_at_ms, duration_ms, route, requested_model, served_model, upstream, status,
+    error_type, stream, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, nano_usd, estimated,
+    price_version, policy_revision, usage, cache_write_tokens, audio_input_tokens, audio_output_tokens,
+    image_input_tokens, image_output_tokens, service_tier, key_name
+FROM usage_rows JOIN usage_kinds USING (kind)
 """
-#: What each version after the first adds.
-ADDITIONS: dict[int, tuple[str, ...]] = {
+#: How a file of the version before becomes one of this version. In the first two, events were one table.
+UPGRADES: Mapping[int, Sequence[str]] = {
     2: (
-        "cache_write_tokens INTEGER NOT NULL DEFAULT 0",
-        "audio_input_tokens INTEGER NOT NULL DEFAULT 0",
-        "audio_output_tokens INTEGER NOT NULL DEFAULT 0",
-        "image_input_tokens INTEGER NOT NULL DEFAULT 0",
-        "image_output_tokens INTEGER NOT NULL DEFAULT 0",
-        "service_tier TEXT NOT NULL DEFAULT ''",
-        "key_name TEXT NOT NULL DEFAULT ''",
-    )
+        "ALTER TABLE usage_events ADD COLUMN cache_write_tokens INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE usage_events ADD COLUMN audio_input_tokens INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE usage_events ADD COLUMN audio_output_tokens INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE usage_events ADD COLUMN image_input_tokens INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE usage_events ADD COLUMN image_output_tokens INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE usage_events ADD COLUMN service_tier TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE usage_events ADD COLUMN key_name TEXT NOT NULL DEFAULT ''",
+    ),
+    3: (
+        *TABLES,
+        """
+INSERT INTO usage_kinds
+SELECT DISTINCT NULL, tenant, key_id, route, requested_model, served_model, upstream, status, error_type, stream,
+    estimated, price_version, policy_revision, service_tier, key_name
+FROM usage_events
+""",
+        """
+INSERT INTO usage_rows
+SELECT event_id, kind, occurred_at_ms, duration_ms, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens,
+    nano_usd, usage, cache_write_tokens, audio_input_tokens, audio_output_tokens, image_input_tokens,
+    image_output_tokens
+FROM usage_events JOIN usage_kinds USING (
+    tenant, key_id, route, requested_model, served_model, upstream, status, error_type, stream, estimated,
+    price_version, policy_revision, service_tier, key_name
+)
+""",
+        # Never renamed: SQLite would have views that others have made of it read the other name ever after.
+        "DROP TABLE usage_events",
+        VIEW,
+    ),
 }
 #: Raised by one with every change of the schema; a file of a later version is refused and left as it is.
-SCHEMA_VERSION = 2
-
-#: What the values of a row can be at fault for; trying again does not help.
-UNWRITABLE = (
-    OverflowError,
-    ValueError,
-    TypeError,
-    sqlite3.InterfaceError,
-    sqlite3.ProgrammingError,
-    sqlite3.DataError,
-    sqlite3.IntegrityError,
-)
+SCHEMA_VERSION = 3
 
 
 class LedgerError(Exception):
@@ -81,19 +110,14 @@ def open_file(path: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, check_same_thread=False, timeout=5.0)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            with connection:
+                _bring_up_to_date(connection, path)
+        except BaseException:
             connection.close()
-            raise LedgerError(f"{path} was written by a later version of tenantry; use that, or another file")
-        with connection:
-            if not version:
-                connection.execute(SCHEMA)
-            for later in range(max(version, 1) + 1, SCHEMA_VERSION + 1):
-                for column in ADDITIONS[later]:
-                    connection.execute(f"ALTER TABLE usage_events ADD COLUMN {column}")
-            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            raise
     except (sqlite3.Error, OSError) as error:
         raise LedgerError(
             f"{path} cannot be used as a ledger: {error}; give a directory that can be written"
@@ -101,27 +125,26 @@ def open_file(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def write(connection: sqlite3.Connection, batch: Sequence[UsageEvent]) -> None:
-    """Insert in small steps with pauses in between: where service and writer share a core, a request that comes
-    meanwhile waits for one step and not for the batch. (Linux lets a thread that runs go on for some milliseconds,
-    whoever wakes up; and compiled code gives the interpreter up in no loop of its own.)
-
-    Raises:
-        sqlite3.Error: the database does not take it, now or ever (see ``UNWRITABLE``).
-    """
-    for number, insert in enumerate(_steps(batch)):
-        if number:
-            time.sleep(PAUSE_SECONDS)
-        connection.execute(insert.statement, insert.values)
-
-
-def step_rows(rows: int) -> int:
-    """How many of so many rows are to be written in one step: a power of two."""
-    return max(FEWEST_ROWS, min(MOST_ROWS, 1 << (max(1, rows // STEPS).bit_length() - 1)))
+def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
+    # From the start, so that nobody else does the same meanwhile.
+    connection.execute("BEGIN IMMEDIATE")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise LedgerError(f"{path} was written by a later version of tenantry; use that, or another file")
+    if version:
+        upgrades = [UPGRADES[later] for later in range(version + 1, SCHEMA_VERSION + 1)]
+    else:
+        _clear_half_made(connection, path)
+        upgrades = [(*TABLES, VIEW)]
+    for statement in chain.from_iterable(upgrades):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
 
-def _steps(batch: Sequence[UsageEvent]) -> Iterator[Insert]:
-    most = step_rows(len(batch))
-    at_once = most * STATEMENTS_AT_ONCE
-    for start in range(0, len(batch), at_once):
-        yield from inserts(batch[start : start + at_once], most)
+def _clear_half_made(connection: sqlite3.Connection, path: Path) -> None:
+    """Earlier versions made their table before the file had its version: killed in between, they left an empty one."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'usage_events'").fetchone():
+        return
+    if connection.execute("SELECT 1 FROM usage_events LIMIT 1").fetchone():
+        raise LedgerError(f"{path} has a table usage_events with rows, but no version of tenantry's; use another file")
+    connection.execute("DROP TABLE usage_events")
