@@ -3,11 +3,11 @@
 """
 
 import asyncio
-import itertools
-import socket
 import ssl
 from collections.abc import Callable
 from typing import TypeVar, cast
+
+from tenantry_service.proxy.addresses import Addresses
 
 #: RFC 8305 5 recommends 250 ms.
 ATTEMPT_DELAY_SECONDS = 0.25
@@ -17,14 +17,15 @@ P = TypeVar("P")
 
 
 async def dial(
-    factory: Callable[[], P], host: str, port: int, tls: ssl.SSLContext | None, discard: Callable[[P], None]
+    factory: Callable[[], P], where: Addresses, tls: ssl.SSLContext | None, discard: Callable[[P], None]
 ) -> P:
     """Connect, TLS included. ``discard`` is given what connected too late. Cancelling this cancels every attempt.
 
     Raises:
-        OSError: no address could be connected to (the last failure is raised).
+        OSError: no address could be connected to (the last failure is raised), or there is none.
+        ValueError: the host is nothing that could be a name.
     """
-    loop = asyncio.get_running_loop()
+    loop, host, port = asyncio.get_running_loop(), where.host, where.port
 
     async def attempt(address: str) -> P:
         protocol = cast("Callable[[], asyncio.Protocol]", factory)
@@ -33,8 +34,7 @@ async def dial(
         )
         return cast("P", made)
 
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = _interleaved([(family, str(where[0])) for family, _, _, _, where in found])
+    addresses = await where.find()
     if len(addresses) == 1:
         return await attempt(addresses[0])
     running: set[asyncio.Task[P]] = set()
@@ -61,14 +61,3 @@ async def dial(
         for late_task in await asyncio.gather(*running, return_exceptions=True):
             if not isinstance(late_task, BaseException):
                 discard(late_task)
-
-
-def _interleaved(addresses: list[tuple[int, str]]) -> list[str]:
-    """Families by turns, beginning with the first one's (RFC 8305 4)."""
-    if not addresses:
-        return []
-    first = addresses[0][0]
-    ours = [address for family, address in addresses if family == first]
-    others = [address for family, address in addresses if family != first]
-    mixed = itertools.chain.from_iterable(itertools.zip_longest(ours, others))
-    return list(dict.fromkeys(address for address in mixed if address is not None))

@@ -1,6 +1,6 @@
 """Connections to upstreams: a bounded pool of kept-alive ones per address.
 
-Names are resolved for each new connection. No task per request: only connecting takes one.
+Names are resolved for each new connection, or for several at once. No task per request: only connecting takes one.
 """
 
 import asyncio
@@ -8,6 +8,7 @@ import logging
 import ssl
 from collections import deque
 
+from tenantry_service.proxy.addresses import Addresses
 from tenantry_service.proxy.breaker import Breaker
 from tenantry_service.proxy.dial import dial
 from tenantry_service.proxy.messages import Gone
@@ -70,6 +71,7 @@ class Pool(Owner):
 
     def __init__(self, where: Endpoint, tls: ssl.SSLContext | None, max_connections: int = MAX_CONNECTIONS) -> None:
         self.where = where
+        self._addresses = Addresses(where.host, where.port)
         self._tls = tls
         self._max = max_connections
         self._idle: list[Connection] = []
@@ -131,9 +133,7 @@ class Pool(Owner):
     async def _connect(self, pending: Pending) -> None:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                connection = await dial(
-                    lambda: Connection(self), self.where.host, self.where.port, self._tls, Connection.discard
-                )
+                connection = await dial(lambda: Connection(self), self._addresses, self._tls, Connection.discard)
         except (OSError, TimeoutError, ValueError) as error:
             # A name that cannot be encoded is a ValueError.
             self._note(reachable=False, reason=str(error) or type(error).__name__)

@@ -10,6 +10,7 @@ import pytest
 from openai.types.chat import ChatCompletionMessageParam
 from tenantry_service.policy import CredentialHeader, Upstream
 from tenantry_service.proxy import breaker, dial, pool
+from tenantry_service.proxy.addresses import Addresses
 from tenantry_service.proxy.breaker import THRESHOLD
 from tenantry_service.proxy.messages import Timer
 from tenantry_simulator.behaviour import Behaviour
@@ -133,7 +134,7 @@ async def test_an_address_that_does_not_answer_does_not_hold_up_the_next(monkeyp
     monkeypatch.setattr(loop, "getaddrinfo", resolve)
     monkeypatch.setattr(loop, "create_connection", connect)
     async with asyncio.timeout(5):
-        made = await dial.dial(asyncio.Protocol, "two.test", port, None, lambda late: None)
+        made = await dial.dial(asyncio.Protocol, Addresses("two.test", port), None, lambda late: None)
     assert isinstance(made, asyncio.Protocol)
     assert len(asyncio.all_tasks()) == 1
     served.close()
@@ -141,4 +142,4 @@ async def test_an_address_that_does_not_answer_does_not_hold_up_the_next(monkeyp
 
 async def test_when_no_address_answers_the_last_failure_is_told() -> None:
     with pytest.raises(OSError, match="Connect call failed"):
-        await dial.dial(asyncio.Protocol, "localhost", free_port(), None, lambda late: None)
+        await dial.dial(asyncio.Protocol, Addresses("localhost", free_port()), None, lambda late: None)
