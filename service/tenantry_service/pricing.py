@@ -96,6 +96,7 @@ class Price:
         "_flat",
         "_input",
         "_output",
+        "_tiers",
         "capped",
         "dearest_input",
         "dearest_output",
@@ -119,12 +120,13 @@ class Price:
         self._input = rates.input
         self._cached = rates.input if rates.cached_input is None else rates.cached_input
         self._output = rates.output
+        self._tiers = rates.tiers
 
     def of(self, usage: Usage) -> int:
         """The cost of ``usage``: that of :func:`price`, found sooner where nothing but text was used."""
         if (
             not self._flat
-            or usage.tier
+            or usage.tier in self._tiers
             or usage.cache_write
             or usage.audio_input
             or usage.audio_output

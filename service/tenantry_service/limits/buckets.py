@@ -33,6 +33,9 @@ SCALE: Final = 60_000
 MOST_WAITED_FOR: Final = SCALE
 #: The deepest debt: see the module.
 DEEPEST: Final = -(2**52)
+# As they are: looking a member of an enum up in its class takes long.
+_DAY: Final = Window.DAY
+_MONTH: Final = Window.MONTH
 
 
 class State:
@@ -68,7 +71,7 @@ class State:
 
     def spent(self, window: Window) -> int:
         """Nano-USD taken in the present window of a kind."""
-        return self.day_spent if window is Window.DAY else self.month_spent
+        return self.day_spent if window is _DAY else self.month_spent
 
 
 #: How long to stay away when all slots are taken: about one short answer.
@@ -97,9 +100,9 @@ def advance(state: State, held: Bounds, now_ms: int, wall_ms: int) -> None:
 
 
 def _open_windows(state: State, wall_ms: int) -> None:
-    state.day, state.day_spent = window_start(Window.DAY, wall_ms), 0
-    state.day_ends_ms = window_end(Window.DAY, state.day) * 1000
-    month = window_start(Window.MONTH, wall_ms)
+    state.day, state.day_spent = window_start(_DAY, wall_ms), 0
+    state.day_ends_ms = window_end(_DAY, state.day) * 1000
+    month = window_start(_MONTH, wall_ms)
     if month > state.month:
         state.month, state.month_spent = month, 0
 
@@ -169,7 +172,7 @@ def _refusal(state: State, demand: Demand, wall_ms: int, found: Refusal | None, 
     if held.slots and state.in_flight >= held.slots:
         found = _longer(found, Dimension.CONCURRENCY, held.slots, 1, CONCURRENCY_WAIT_MS, of_key)
     if held.budget != NO_BUDGET and held.refuses:
-        window = Window.DAY if held.daily else Window.MONTH
+        window = _DAY if held.daily else _MONTH
         if state.spent(window) + demand.nano_usd > held.budget:
             begun = state.day if held.daily else state.month
             never = demand.nano_usd > held.budget

@@ -5,8 +5,8 @@ across the network gathers what one loop iteration brings into one round trip, w
 """
 
 import enum
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
 
 from tenantry_service.limits.decisions import Demand, Refusal, Reservation
 from tenantry_service.policy import Policy
@@ -37,21 +37,26 @@ class Unknown:
 Decision = Reservation | Refusal | Unknown
 
 
-class Limiter(Protocol):
-    """Admission for all tenants of this process."""
+class Limiter(ABC):
+    """Admission for all tenants of this process. No protocol: compiled, a call of a method of an abstract class is a
+    jump through a table."""
 
     @property
+    @abstractmethod
     def accepting(self) -> bool:
         """False while settlements cannot be handed on and there is no room to keep more of them."""
 
     @property
+    @abstractmethod
     def records(self) -> bool:
         """Whether usage events travel with the settlements: then each reservation needs a note and each settlement its
         event (both a usage event's JSON), and no other ledger is to be written."""
 
+    @abstractmethod
     def mode(self, policy: Policy) -> Mode:
         """How this tenant's limits are counted now."""
 
+    @abstractmethod
     def reserve(
         self,
         policy: Policy,
@@ -67,6 +72,7 @@ class Limiter(Protocol):
         billed if this process dies before it settles.
         """
 
+    @abstractmethod
     def settle(
         self, policy: Policy, reservation: Reservation, tokens: int, nano_usd: int, *, exact: bool, event: bytes
     ) -> None:

@@ -7,11 +7,11 @@ from tenantry_service.limits import buckets
 from tenantry_service.limits.bounds import Bounds, Held
 from tenantry_service.limits.buckets import State
 from tenantry_service.limits.decisions import Demand, Reservation
-from tenantry_service.limits.limiter import Decision, Mode
+from tenantry_service.limits.limiter import Decision, Limiter, Mode
 from tenantry_service.policy import Policy
 
 
-class MemoryLimiter:
+class MemoryLimiter(Limiter):
     """See :class:`tenantry_service.limits.limiter.Limiter`. State lives per tenant *name* and key *id*, so that a new
     policy or a new secret keeps what was used. A slot needs no lease here: its owner and this store die together."""
 

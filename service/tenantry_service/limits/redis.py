@@ -18,7 +18,7 @@ from tenantry_service.limits.answers import Granted
 from tenantry_service.limits.backlog import Backlog
 from tenantry_service.limits.courier import MOST_OPS, Courier
 from tenantry_service.limits.decisions import Demand, Reservation
-from tenantry_service.limits.limiter import Mode, Unknown
+from tenantry_service.limits.limiter import Limiter, Mode, Unknown
 from tenantry_service.limits.link import Link
 from tenantry_service.limits.settlement import Settlement
 from tenantry_service.limits.signs import Signs
@@ -33,7 +33,7 @@ SAID_AGAIN_SECONDS = 2.5
 log = logging.getLogger(__name__)
 
 
-class RedisLimiter:
+class RedisLimiter(Limiter):
     """See the module, and :class:`tenantry_service.limits.limiter.Limiter`. Belongs to the loop's thread."""
 
     def __init__(self, file: Path, journal: Path | None = None) -> None:

@@ -4,10 +4,15 @@ A stream brings hundreds of them, and only the length of the text matters: what 
 """
 
 import re
+from typing import Final
 
 _END = b"}\n\n"
 #: With what OpenAI puts behind, to hide how long the text is (``include_obfuscation``).
 _PADDED_END = re.compile(rb',"obfuscation":"[^"\\\r\n]*"\}\n\n')
+# Looked for as numbers: where it looks for bytes, ``in`` tries first whether they are one.
+_BACKSLASH: Final = 0x5C
+_LF: Final = 0x0A
+_CR: Final = 0x0D
 
 
 class Alike:
@@ -26,13 +31,13 @@ class Alike:
             return -1
         start = len(self._before)
         end = event.find(b'"', start)
-        if not event.startswith(self._after, end):
-            # Also if ``end`` is -1.
+        behind = end + len(self._after)
+        if end < 0 or event[end:behind] != self._after:
             return -1
         text = event[start:end]
-        if b"\\" in text or b"\n" in text or b"\r" in text:
+        if _BACKSLASH in text or _LF in text or _CR in text:
             return -1
-        rest = event[end + len(self._after) :]
+        rest = event[behind:]
         return end - start if rest == _END or _PADDED_END.fullmatch(rest) is not None else -1
 
 

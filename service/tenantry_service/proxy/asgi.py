@@ -77,8 +77,10 @@ class ControlCall:
 
     def client_gone(self) -> None:
         """The client closed."""
-        if self._task is not None:
-            self._task.cancel()
+        # What the task ends with holds this call, so it must not be held here.
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
 
     def timer(self, timer: Timer) -> None:
         """A client that reads nothing is cut off; all other timers end by themselves."""

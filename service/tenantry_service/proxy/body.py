@@ -122,7 +122,8 @@ def weigh(body: bytes) -> tuple[int, int, int]:
     text = len(body)
     media = 0
     # A part that is not plain text says its type; an image's word stands twice in it, as its type and as its field.
-    parts = sum(body.count(field) for field in _MEDIA_FIELDS) if b'"type"' in body else 0
+    # (Not ``in``: it tries first whether these bytes are a number, and to fail takes longer than to search.)
+    parts = sum(body.count(field) for field in _MEDIA_FIELDS) if body.find(b'"type"') >= 0 else 0
     if text > 1024:
         for run in _EMBEDDED.findall(body):
             text -= len(run)
@@ -172,7 +173,7 @@ def upstream_body(chat: Chat, body: bytes, target: Target) -> bytes | ApiError:
 
 def hides_keys(body: bytes) -> bool:
     """Whether escapes may spell a key that we look for."""
-    return b"\\u" in body and any(b"\\u" in key for key in _SHORT_KEY.findall(body))
+    return body.find(b"\\u") >= 0 and any(b"\\u" in key for key in _SHORT_KEY.findall(body))
 
 
 def with_usage(options: Raw | None) -> Raw:

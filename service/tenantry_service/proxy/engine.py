@@ -156,10 +156,14 @@ class Engine(Accounts):
             self._set_time()
             now = self._loop.time()
             self.now = now + SWEEP_SECONDS
-            for connection in list(self.connections):
-                connection.check(now)
+            self._check(now)
             self.upstreams.close_idle(now - IDLE_SECONDS)
             await asyncio.sleep(SWEEP_SECONDS)
+
+    def _check(self, now: float) -> None:
+        # Not in the loop above, which would hold the last one until there is another.
+        for connection in list(self.connections):
+            connection.check(now)
 
     def _set_time(self) -> None:
         self._id_prefix = new_id(self._id_unique)

@@ -75,6 +75,7 @@ class Requests:
         "error",
         "in_head",
     )
+    __deletable__ = ("_parser", "_reader")
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -111,6 +112,12 @@ class Requests:
         incoming = Incoming(head, manner, [data[start:]])
         incoming.complete = True
         return incoming
+
+    def forget(self) -> None:
+        """Nothing more will be read. Both of these hold this one, as it holds them: without them, reference counts
+        alone free the connection, and no collector need look for it."""
+        del self._reader
+        del self._parser
 
     def feed(self, data: bytes) -> None:
         """Take apart what came."""

@@ -12,6 +12,8 @@ from typing import Final, Generic, TypeVar
 MAX_DIGITS: Final = 7
 #: The longest head that is remembered; heads of clients that we know have 300 to 1,500 bytes.
 MAX_HEAD_BYTES: Final = 4096
+_ZERO: Final = 0x30
+_NINE: Final = 0x39
 # No other spelling is remembered: there is none in use.
 _LENGTH: Final = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?(\d+)\r\n")
 
@@ -34,13 +36,15 @@ class KnownHead(Generic[Head]):
         before, after = self._before, self._after
         if not data.startswith(before):
             return 0
-        end = data.find(b"\r\n", len(before), len(before) + MAX_DIGITS + 2)
-        if not data.startswith(after, end):
-            # Also if ``end`` is -1, since what is compared is longer than the last byte.
-            return 0
-        digits = data[len(before) : end]
-        start = end + len(after)
-        return start if digits.isdigit() and len(data) - start == int(digits) else 0
+        at = len(before)
+        end = min(at + MAX_DIGITS, len(data))
+        length = 0
+        # Compiled, a loop over so few takes a tenth of the time of finding, cutting out and converting them.
+        while at < end and _ZERO <= data[at] <= _NINE:
+            length = length * 10 + data[at] - _ZERO
+            at += 1
+        start = at + len(after)
+        return start if at > len(before) and data[at:start] == after and len(data) - start == length else 0
 
 
 def learn(head: Head, message: bytes, body: bytes) -> KnownHead[Head] | None:

@@ -70,7 +70,10 @@ class ClientConnection(Succession):
         if self._call is not None:
             self._call.client_gone()
         if not isinstance(self._call, Call):
+            # An answer of a control route is nobody's any more; only calls go on without their client.
+            self._call = None
             self.engine.connections.discard(self)
+        self._requests.forget()
 
     def shutdown(self) -> None:
         """uvicorn stops: close when the present answer is complete."""

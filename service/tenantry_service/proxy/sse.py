@@ -82,7 +82,7 @@ class EventStream(ABC):
         if (
             buffer.endswith(b"\n\n")
             and buffer.find(b"\n\n", buffer.find(b"\n")) == len(buffer) - 2
-            and b"\r" not in buffer
+            and buffer.find(b"\r") < 0
             and not self._passing
             and len(buffer) <= HELD_BYTES
         ):
@@ -117,7 +117,7 @@ class EventStream(ABC):
         if event.endswith(_LAST_NULL):
             return event[: -len(_LAST_NULL)] + b"}\n\n"
         # No text holds these bytes: there its quotation marks are escaped.
-        return event.replace(_NULL, b"") if _NULL in event else event
+        return event.replace(_NULL, b"") if event.find(_NULL) >= 0 else event
 
     def _pass_on(self, piece: bytes) -> None:
         start, end = self._large

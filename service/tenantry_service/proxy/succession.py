@@ -94,6 +94,8 @@ class Succession(Output):
         self._server_state.connections.discard(self)
         self.engine.connections.discard(self)
         websocket.take_over(self.engine, self._server_state, self._transport, head, rest)
+        # Nobody tells this one that the connection is lost. Not before the present read is dealt with.
+        self._loop.call_soon(self._requests.forget)
         return None
 
     def on_internal_error(self) -> None:

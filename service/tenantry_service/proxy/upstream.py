@@ -58,12 +58,15 @@ class Owner(ABC):
 class Connection(Handle):
     """One connection, one request at a time: an :class:`asyncio.Protocol` by its shape."""
 
+    __deletable__ = ("_parser",)
+
     def __init__(self, pool: Owner) -> None:
         self._pool = pool
         self._transport: asyncio.Transport
         #: Its method, which need not be looked for with each request.
         self._write: Callable[[bytes], None]
-        self._parser = httptools.HttpResponseParser(self)
+        #: From when it is connected until it is lost: parsers hold whom they tell.
+        self._parser: httptools.HttpResponseParser
         self._listener: Listener | None = None
         self._paused = False
         self._known: KnownHead[ResponseHead] | None = None
@@ -160,6 +163,7 @@ class Connection(Handle):
         """Connected, TLS included."""
         self._transport = cast("asyncio.Transport", transport)
         self._write = self._transport.write
+        self._parser = httptools.HttpResponseParser(self)
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
 
     def data_received(self, data: bytes) -> None:
@@ -239,6 +243,8 @@ class Connection(Handle):
         """Lost: the end of an answer that has no other end, or the end of a connection."""
         already = self.closed
         self.closed = True
+        # So that reference counts alone free both.
+        del self._parser
         listener = self._listener
         if not already:
             self._pool.lost(self)

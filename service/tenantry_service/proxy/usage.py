@@ -29,6 +29,8 @@ AUDIO_TOKENS_PER_MINUTE = 1_000
 
 #: A service tier as JSON; `priority` is the longest there is.
 _TIER = re.compile(rb'"([a-z_-]{1,32})"')
+#: Those of OpenAI.
+_TIERS_KNOWN: Final = {b'"%b"' % tier.encode(): tier for tier in ("auto", "default", "flex", "priority", "scale")}
 _TIERS = re.compile(rb'"service_tier"[ ]?:[ ]?("[a-z_-]{1,32}")')
 
 _usage_decoder: Final = msgspec.json.Decoder(UsageObject)
@@ -75,6 +77,9 @@ def parse(raw: bytes, tier: Raw = ABSENT) -> Usage | None:
 
 def _tier(raw: Raw) -> str:
     """A word in quotes; whatever else stands there is no tier."""
+    known = _TIERS_KNOWN.get(bytes(raw))
+    if known is not None:
+        return known
     named = _TIER.fullmatch(raw)
     return "" if named is None else named[1].decode()
 
@@ -135,7 +140,8 @@ def _usage_of(answer: bytes) -> tuple[bytes | None, Raw]:
         found = _answer_decoder.decode(answer)
     except _MALFORMED:
         return None, ABSENT
-    return bytes(found.usage) if given(found.usage) else None, found.service_tier
+    usage = bytes(found.usage)
+    return None if not usage or usage == b"null" else usage, found.service_tier
 
 
 def last_usage(tail: bytes) -> bytes | None:

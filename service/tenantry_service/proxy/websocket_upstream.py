@@ -44,7 +44,8 @@ class Upstream(asyncio.Protocol):
         self._owner = owner
         self._head = head
         self.transport: asyncio.Transport
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        #: From when it is connected until it has switched or is lost: parsers hold whom they tell.
+        self._parser: httptools.HttpResponseParser | None = None
         self._headers: HeaderList = []
         self._size = 0
 
@@ -52,6 +53,7 @@ class Upstream(asyncio.Protocol):
         """Connected."""
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        self._parser = httptools.HttpResponseParser(self)
 
     def data_received(self, data: bytes) -> None:
         """The answer to the handshake, then whatever the upstream says."""
@@ -82,6 +84,8 @@ class Upstream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Gone."""
+        # So that reference counts alone free both.
+        self._parser = None
         self._owner.upstream_gone()
 
     def pause_writing(self) -> None:

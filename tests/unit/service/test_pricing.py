@@ -22,7 +22,7 @@ rates = st.builds(
     audio_output=st.none() | st.integers(0, 100 * USD),
 )
 
-usages = st.builds(Usage, *[counts] * 9, tier=st.sampled_from(["", "flex"]))
+usages = st.builds(Usage, *[counts] * 9, tier=st.sampled_from(["", "flex", "default"]))
 
 
 @pytest.mark.parametrize(
