@@ -4,6 +4,7 @@ The table names modules as text, so that a process loads only the role that it p
 a tenant's pod never pays for the operator's imports.
 """
 
+import gc
 import importlib
 import os
 import sys
@@ -58,15 +59,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"tenantry: no command {name!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    module, _, function = COMMANDS[name][0].partition(":")
-    command: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), function)
     try:
-        status = command(rest)
+        status = _command(name)(rest)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has seen enough
         return 0
     return status
+
+
+def _command(name: str) -> Callable[[Sequence[str]], int]:
+    """Import a command: the greater part of what a tenant that sleeps waits for."""
+    module, _, function = COMMANDS[name][0].partition(":")
+    gc.disable()  # what a module defines stays: the collector would look at all of it time and again
+    try:
+        command: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), function)
+    finally:
+        gc.enable()
+    return command
 
 
 if __name__ == "__main__":
