@@ -27,6 +27,7 @@ MODULES = (
     "ledger/journal",
     "ledger/sqlite",
     "ledger/sqlite_file",
+    "ledger/sqlite_rows",
     "limits/answers",
     "limits/bounds",
     "limits/buckets",

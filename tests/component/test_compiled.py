@@ -29,6 +29,7 @@ def test_the_tests_of_the_service_pass_on_its_compiled_build(tmp_path: Path) -> 
     env = {**os.environ, "PYTHONPATH": str(place)}
     subprocess.run([sys.executable, "-c", ARE_COMPILED, *compiled.MODULES], env=env, check=True)
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=120"]
-    argv += ["tests/unit/service", "tests/component/service/test_wire.py", "tests/component/service/test_endpoints.py"]
+    on_sockets = [f"tests/component/service/test_{name}.py" for name in ("wire", "endpoints", "freed")]
+    argv += ["tests/unit/service", *on_sockets]
     done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-8000:]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from localcluster.datastores import Redis
 
+from tests.bench import awake
 from tests.bench.proxy import wrk
 from tests.bench.proxy.__main__ import cores, upstreams
 from tests.bench.proxy.chat import plain_request
@@ -45,13 +46,14 @@ class Costs:
     added_p50_ms: float
 
 
-def run(rounds: int, seconds: float, *, compiled: bool = True) -> Costs:
+def run(rounds: int, seconds: float, *, compiled: bool = True, let_cores_sleep: bool = False) -> Costs:
     """Measure both ways in each round; the service ``compiled``, as in the image, or as it is written."""
     where = cores()
     programs = ensure([OURS] if compiled else [])
     os.sched_setaffinity(0, {where[1]})
     pairs: list[tuple[Cost, Cost]] = []
     with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as temporary, ExitStack() as running:
+        running.enter_context(awake.cores(awake=not let_cores_sleep))
         directory = Path(temporary)
         ports, _ = running.enter_context(upstreams(programs, where[1], directory))
         redis = running.enter_context(Redis(appendfsync="everysec"))

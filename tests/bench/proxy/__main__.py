@@ -16,6 +16,7 @@ from pathlib import Path
 
 from localcluster.steps import Refusal, StepFailed
 
+from tests.bench import awake
 from tests.bench.proxy import figures
 from tests.bench.proxy.chat import ANSWER
 from tests.bench.proxy.gateways import DIRECT, GATEWAYS, Upstreams, configuration
@@ -36,6 +37,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     names = ", ".join(GATEWAYS)
     parser.add_argument("--only", default="", metavar="A,B", help=f"only these of: {names} (direct always runs)")
     parser.add_argument("--skip", default="", metavar="A,B", help="all but these")
+    parser.add_argument("--let-cores-sleep", action="store_true", help="measure the machine's wake-ups as well")
     options = parser.parse_args(argv)
     if not 1 <= options.seconds <= 60:
         parser.error("--seconds must be from 1 to 60")
@@ -86,7 +88,10 @@ def run(options: argparse.Namespace) -> list[figures.Round]:
     contenders = [DIRECT, *(GATEWAYS[name] for name in options.gateways)]
     began = time.monotonic()
     rounds: list[figures.Round] = []
-    with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as temporary:
+    with (
+        awake.cores(awake=not options.let_cores_sleep),
+        tempfile.TemporaryDirectory(prefix="tenantry-bench-") as temporary,
+    ):
         directory = Path(temporary)
         with upstreams(programs, load_core, directory) as (ports, processes):
             bench = Bench(programs, ports, processes, gateway_core, load_core, directory, options.seconds)

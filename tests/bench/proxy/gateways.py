@@ -7,7 +7,6 @@ import json
 import os
 import re
 import secrets
-import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +64,7 @@ class Gateway:
     name: str
     prepare: Prepare
     streams: int = 64
-    chunks: int = 300
+    chunks: int = 900
     crowd: int = 2000
     ready_within_s: float = 20.0
     least_s: float = 1.0
@@ -86,10 +85,6 @@ def _models(upstreams: Upstreams) -> dict[str, object]:
         "upstream_port": upstreams.plain,
         "upstream_stream_port": upstreams.streams,
     }
-
-
-#: What `tenantry serve` does, on whatever Python.
-START_OURS = "import sys; from tenantry_service.serve import main; sys.exit(main(sys.argv[1:]))"
 
 
 def ours(directory: Path, upstreams: Upstreams, programs: Programs) -> Launch:
@@ -116,10 +111,9 @@ def ours(directory: Path, upstreams: Upstreams, programs: Programs) -> Launch:
     (directory / "policy.json").write_text(json.dumps(policy))
     with free_ports(1) as (port,):
         pass
-    options: list[str | Path] = ["--host", "127.0.0.1", "--port", str(port), "--state-dir", directory / "state"]
-    places = [*([] if programs.service is None else [programs.service]), sysconfig.get_path("purelib")]
-    argv: list[str | Path] = [programs.python, "-c", START_OURS, "--policy", directory / "policy.json", *options]
-    return Launch(argv, Target(port, port), {"PYTHONPATH": os.pathsep.join(map(str, places))})
+    argv: list[str | Path] = [programs.python, "-m", "tenantry", "serve", "--policy", directory / "policy.json"]
+    argv += ["--host", "127.0.0.1", "--port", str(port), "--state-dir", directory / "state"]
+    return Launch(argv, Target(port, port), {"PYTHONPATH": os.pathsep.join(map(str, programs.service))})
 
 
 def envoy(directory: Path, upstreams: Upstreams, programs: Programs) -> Launch:

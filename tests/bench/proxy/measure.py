@@ -19,7 +19,7 @@ from tests.bench.proxy import wrk
 from tests.bench.proxy.chat import plain_request
 from tests.bench.proxy.figures import Figure, Sample
 from tests.bench.proxy.gateways import KEY, Gateway, Launch, Target, Upstreams
-from tests.bench.proxy.process import Process, core_busy_s
+from tests.bench.proxy.process import Process, machine_s
 from tests.bench.proxy.programs import Programs
 from tests.bench.proxy.stream_load import StreamReport
 
@@ -134,19 +134,15 @@ def _plain(
     load(64, 1)  # warm
     alone = load(1, bench.seconds)
     sample[Figure.P50_US], sample[Figure.P99_US] = alone.p50_us, alone.p99_us
-    began, busy, known = time.monotonic(), _busy_s(bench), _known_s(bench, process)
+    began, busy, known = time.monotonic(), machine_s(), _known_s(bench, process)
     used = process.cpu_s() if process else 0.0
     many = load(64, bench.seconds)
     sample[Figure.RPS] = many.requests_per_s
     sample[Figure.P50_AT_64_US], sample[Figure.P99_AT_64_US] = many.p50_us, many.p99_us
     if process:
         sample[Figure.CPU_PER_REQUEST_US] = (process.cpu_s() - used) * 1e6 / many.requests
-    others = (_busy_s(bench) - busy) - (_known_s(bench, process) - known)
+    others = (machine_s() - busy) - (_known_s(bench, process) - known)
     sample[Figure.OTHER_LOAD_PERCENT] = max(0.0, 100 * others / (time.monotonic() - began))
-
-
-def _busy_s(bench: Bench) -> float:
-    return core_busy_s(bench.gateway_core) + core_busy_s(bench.load_core)
 
 
 def _known_s(bench: Bench, process: Process | None) -> float:

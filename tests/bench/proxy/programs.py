@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -37,8 +37,9 @@ class Programs:
 
     pythons: dict[str, Path] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
-    #: The service, compiled as in the image; goes on PYTHONPATH. And the Python to run it with.
-    service: Path | None = None
+    #: What goes on PYTHONPATH for the service: itself compiled as in the image, the command, and no other packages than
+    #: the image has, for each of them takes time at its start. And the Python to run it with.
+    service: Sequence[Path] = ()
     python: str = sys.executable
 
     def debian(self, name: str) -> str:
@@ -62,10 +63,11 @@ def ensure(gateways: Iterable[str]) -> Programs:
     """
     checkout = Checkout.here()
     programs = Programs()
-    steps = [Step(name, partial(_python, checkout, name, programs)) for name in PACKAGED if name in gateways]
+    locks = {name: LOCKS / f"{name}.txt" for name in PACKAGED} | {OURS: checkout.root / "requirements.lock"}
+    steps = [Step(name, partial(_python, checkout, name, locks[name], programs)) for name in locks if name in gateways]
     missing = [package for package, program in DEBIAN_PROGRAMS.items() if not shutil.which(program, path=search_path())]
     if OURS in gateways:
-        steps.append(Step("compiled service", partial(_service, checkout, programs)))
+        steps.append(Step("compiled service", partial(_service, checkout, programs), after=(OURS,)))
     if missing:
         steps.append(Step("debian packages", partial(_debian, checkout, missing, programs)))
     if steps:
@@ -78,9 +80,7 @@ def search_path() -> str:
     return os.pathsep.join([os.environ.get("PATH", "/usr/bin:/bin"), "/usr/sbin", "/sbin"])
 
 
-def _python(checkout: Checkout, name: str, programs: Programs, log: StepLog) -> None:
-    lock = LOCKS / f"{name}.txt"
-
+def _python(checkout: Checkout, name: str, lock: Path, programs: Programs, log: StepLog) -> None:
     def install(into: Path) -> None:
         log.run([sys.executable, "-m", "venv", into], remedy="install the venv module (Debian: python3-venv)")
         pip: list[str | Path] = [into / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install"]
@@ -93,22 +93,25 @@ def _python(checkout: Checkout, name: str, programs: Programs, log: StepLog) -> 
 
 
 def _service(checkout: Checkout, programs: Programs, log: StepLog) -> None:
-    programs.service = compiled.ensure(checkout, log)
+    (dependencies,) = programs.pythons[OURS].parents[1].glob("lib/python*/site-packages")
+    programs.service = (compiled.ensure(checkout, log), checkout.root / "cli", dependencies)
     programs.python = service_python()
     log.note(f"runs on {programs.python}")
 
 
 def service_python() -> str:
-    """Return the Python to run the service with: one that was built like those of the image's bases (with profile
-    guided optimization) if this machine has one of our version; a Python built from source without it, as version
-    managers do, takes a sixth more time for everything."""
+    """Return the Python to run the service with: one that was built like those of the image's bases, with profile
+    guided optimization, if this machine has one of our version. A Python that a version manager built from source
+    without it takes a tenth more time for everything."""
     name = "python{}.{}".format(*sys.version_info)
-    for python in (sys.executable, *(f"{place}/{name}" for place in ("/usr/local/bin", "/usr/bin"))):
+    # Debian's is built so; what it says about itself is about its shared library.
+    debian = Path(f"/usr/bin/{name}")
+    for python in (sys.executable, f"/usr/local/bin/{name}"):
         if Path(python).exists() and "--enable-optimizations" in _output(
             [python, "-c", "import sysconfig; print(sysconfig.get_config_var('CONFIG_ARGS'))"]
         ):
             return python
-    return sys.executable
+    return str(debian) if debian.exists() else sys.executable
 
 
 def _output(argv: list[str]) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,8 +17,8 @@ import openai
 MODEL = "gpt-4o-mini"
 #: Milliseconds between two pieces of a stream.
 GAP_MS = 500
-#: Failures that are kept word by word.
-TOLD = 20
+#: How many failures that say the same are kept.
+TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -50,15 +51,20 @@ class Outcomes:
     #: When those were.
     early: list[datetime] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    alike: Counter[str] = field(default_factory=Counter)
     #: When something failed last (monotonic clock).
     failed_at: float = 0.0
 
     def fail(self, what: str, error: Exception, began: float) -> None:
         """Remember how it failed, for people."""
         self.failed_at = time.monotonic()
-        if len(self.failures) < TOLD:
+        said = f"{type(error).__name__}: {error}"
+        if isinstance(error, openai.APIStatusError):
+            said += f" {error.response.text[:200]!r}"  # who has answered: not all that may are ours
+        self.alike[said] += 1
+        if self.alike[said] <= TOLD:
             at, after = time.strftime("%H:%M:%S"), time.monotonic() - began
-            self.failures.append(f"{at} {what} after {after:.2f} s: {type(error).__name__}: {error}")
+            self.failures.append(f"{at} {what} after {after:.2f} s: {said}")
 
 
 class Load:
