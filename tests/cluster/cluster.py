@@ -38,14 +38,14 @@ COLLECTIONS = (
 )
 
 
-def eventually(what: str, probe: Callable[[], T | None], *, patience: float = PATIENCE) -> T:
-    """The first answer of ``probe`` that is neither None nor False."""
+def eventually(what: str, probe: Callable[[], T | None], *, patience: float = PATIENCE, every: float = 0.05) -> T:
+    """The first answer of ``probe`` that is neither None nor False. ``patience`` and ``every`` are seconds."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         found = probe()
         if found is not None and found is not False:
             return found
-        time.sleep(0.05)
+        time.sleep(every)
     raise AssertionError(f"not within {patience:.0f} s: {what}")
 
 

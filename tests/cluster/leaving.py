@@ -63,6 +63,12 @@ def cordon(cluster: Cluster, node: str, *, on: bool = True) -> None:
     cluster.patch(f"{NODES}/{node}", {"spec": {"unschedulable": True if on else None}})
 
 
+def taint(cluster: Cluster, node: str, *keys: str) -> None:
+    """What keeps new pods off the node: these taints and no other."""
+    written = [{"key": key, "value": "evt", "effect": "NoSchedule"} for key in keys]
+    cluster.patch(f"{NODES}/{node}", {"spec": {"taints": written or None}})
+
+
 def pods(cluster: Cluster, name: str) -> list[Object]:
     """The tenant's pods that are not on their way out."""
     found: list[Object] = cluster.call("GET", f"/api/v1/namespaces/tenant-{name}/pods")["items"]

@@ -19,7 +19,6 @@ from tests.cluster.leaving import (
     Object,
     Watched,
     clear,
-    cordon,
     endpoints,
     every_node,
     has_moved,
@@ -28,6 +27,7 @@ from tests.cluster.leaving import (
     notice,
     only_pod,
     pods,
+    taint,
     taints,
     tenants,
     under_way,
@@ -102,8 +102,7 @@ def test_the_operator_killed_after_each_write_ends_where_an_undisturbed_one_does
             held.enter_context(tenants(cluster, name))
             where[name] = only_pod(cluster, name)
             # A node for each: what is written to it is one of the writes.
-            taken = {"key": "taken", "value": name, "effect": "NoSchedule"}
-            cluster.patch(f"{NODES}/{where[name][1]}", {"spec": {"taints": [taken]}})
+            taint(cluster, where[name][1], "taken")
         operators.end()
         watched = [held.enter_context(Watched(cluster, name)) for name in names]
         ways = held.enter_context(proxies(installation.operator, tmp_path))
@@ -138,15 +137,16 @@ def test_both_replicas_killed_in_the_middle_cut_nothing_and_the_next_one_goes_on
     operators.start().says("standing by")
     with tenants(cluster, "twice"):
         old, node = only_pod(cluster, "twice")
-        for each in every_node(cluster):
-            cordon(cluster, each)
+        others = [each for each in every_node(cluster) if each != node]
+        for each in others:  # not cordoned: the operator would take each of them for one that goes away
+            taint(cluster, each, "taken")
         notice(cluster, node, LONG)
         eventually("it is under way", lambda: label(cluster, old, "pool") == "draining")
         for operator in operators.started:
             operator.kill()
         with Watched(cluster, "twice") as watched:
-            for each in every_node(cluster):
-                cordon(cluster, each, on=False)  # only now can the replacement run
+            for each in others:
+                taint(cluster, each)  # only now can the replacement run
             eventually("its replacement is ready", lambda: len(endpoints(cluster, "twice")) == 2)
             operators.start().says("synced")
             streams.says = under_way(0)
@@ -160,8 +160,7 @@ def test_the_same_notice_by_three_channels_five_times_is_one_hand_over(
     operator = operators.start().says("synced")
     with tenants(cluster, "told"):
         _, node = only_pod(cluster, "told")
-        taint = {"key": "aws-node-termination-handler/spot-itn", "value": "evt", "effect": "NoSchedule"}
-        cluster.patch(f"{NODES}/{node}", {"spec": {"taints": [taint]}})
+        taint(cluster, node, "aws-node-termination-handler/spot-itn")
         for number in range(3):
             karpenter_says(cluster, "SpotInterrupted", node, number)
         notice(cluster, node, LONG)

@@ -10,7 +10,7 @@ import pytest
 from localcluster.config import ZONES, capacity_labels
 from localcluster.controlplane import fake_node
 
-from tests.cluster.cluster import Cluster, eventually
+from tests.cluster.cluster import TENANTS, Cluster, eventually
 from tests.cluster.leaving import (
     LONG,
     NODES,
@@ -98,6 +98,35 @@ def test_without_room_the_old_pod_serves_on_and_the_tenant_says_what_it_lacks(
             cluster.wait_for("stuck", "Degraded", "False")
         assert watched.fewest == 1
         eventually("nobody lacks anything", lambda: operator.metric("tenantry_handover_stranded") == 0)
+
+
+@pytest.mark.timeout(400)
+def test_a_tenant_that_may_have_spot_nodes_only_says_so_while_there_are_none_and_moves_when_it_may(
+    cluster: Cluster, operators: Operators, streams: PodProxy
+) -> None:
+    first = operators.start().says("synced")
+    spot = every_node(cluster)
+    streams.says = under_way(0)
+    with (
+        another_node(cluster, "node-dear", "on-demand", "i-0dddddddddddddddd"),
+        tenants(cluster, "thrifty", placement={"capacity": "Spot"}),
+    ):
+        assert first.stop() == 0
+        for each in spot:
+            notice(cluster, each, LONG)
+        with Watched(cluster, "thrifty") as watched:
+            operator = operators.start().says("synced")
+            lacks = lambda: (cluster.condition("thrifty", "Degraded") or {}).get("reason") == "ReplacementPending"  # noqa: E731
+            eventually("it says what it lacks", lacks, patience=STRANDED_WITHIN)
+            said = cluster.condition("thrifty", "Degraded")
+            assert said is not None
+            assert "placement.capacity SpotPreferred" in said["message"]
+            assert operator.metric("tenantry_handover_stranded") == 1
+            cluster.patch(f"{TENANTS}/thrifty", {"spec": {"placement": {"capacity": "SpotPreferred"}}})
+            eventually("it has moved", lambda: has_moved(cluster, "thrifty", *spot))
+            cluster.wait_for("thrifty", "Degraded", "False")
+        assert watched.fewest == 1
+        assert only_pod(cluster, "thrifty")[1] == "node-dear"
 
 
 def test_a_notice_for_an_instance_that_is_no_node_waits_for_its_node(cluster: Cluster, operators: Operators) -> None:
