@@ -26,7 +26,7 @@ from localcluster.steps import StepLog
 
 MODULE = "github.com/envoyproxy/gateway"
 
-#: Of Envoy Gateway. Must equal its version in kind/gateway/go.mod.
+#: Of Envoy Gateway. Must equal its version in kind/tools/go.mod.
 VERSION = "v1.9.1"
 
 RELEASE = "envoy-gateway"
@@ -102,7 +102,7 @@ def libraries(listed: str) -> list[Path]:
 
 def chart(checkout: Checkout, log: StepLog) -> Path:
     """Return Envoy Gateway's own chart, as its Go module has it, with the values that its releases fill in."""
-    module = checkout.root / "kind/gateway"
+    module = checkout.root / "kind/tools"
 
     def build(into: Path) -> None:
         tools.require_go()

@@ -12,7 +12,7 @@ from localcluster.cache import built_once, digest_of, files_below
 from localcluster.machine import architecture
 from localcluster.paths import Checkout
 from localcluster.steps import Step, StepLog, run_steps
-from localcluster.tools import require_go
+from localcluster.tools import GO_BUILD, require_go
 
 NAME = "tenantry-render"
 MODULE = Path("operator/render-helper")
@@ -28,7 +28,7 @@ def ensure(checkout: Checkout, arch: str, log: StepLog) -> Path:
 
     def build(into: Path) -> None:
         env = {"CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": arch, "GOWORK": "off", "GOFLAGS": "-mod=readonly"}
-        argv = ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", str(into / NAME), "."]
+        argv = [*GO_BUILD, "-ldflags=-s -w", "-o", str(into / NAME), "."]
         log.run(argv, env=env, cwd=module)
 
     digest = digest_of(arch, files=files_below(module), root=module)

@@ -26,6 +26,10 @@ GO_REMEDY = (
     "install Go 1.26 or newer (go.dev/doc/install) and put it on PATH; `tenantry serve` needs neither Go nor a cluster"
 )
 
+#: All programs are built alike, for they share what they compile. The linker drops the debugging data (-s -w); not to
+#: make it in the first place saves a sixth of the compiler's time.
+GO_BUILD = ("go", "build", "-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false")
+
 
 @dataclass(frozen=True)
 class Program:
@@ -55,7 +59,7 @@ PROGRAMS = {
         Program("coredns", "node", "./cmd/coredns"),
         Program("noderoutes", "node", "./cmd/noderoutes"),
         Program("pause", "node", "./cmd/pause"),
-        Program("envoy-gateway", "gateway", "github.com/envoyproxy/gateway/cmd/envoy-gateway"),
+        Program("envoy-gateway", "tools", "github.com/envoyproxy/gateway/cmd/envoy-gateway"),
     )
 }
 
@@ -96,8 +100,7 @@ def ensure(checkout: Checkout, name: str, log: StepLog | None = None) -> Path:
     def build(into: Path) -> None:
         if name == "kwok":
             (into / "stages.yaml").write_text(_stages(module))
-        argv = ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", f"-s -w {program.ldflags}".strip()]
-        argv += ["-o", str(into / name), program.package]
+        argv = [*GO_BUILD, f"-ldflags=-s -w {program.ldflags}".strip(), "-o", str(into / name), program.package]
         env = {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly"}
         if log:
             log.run(argv, env=env, cwd=module)
