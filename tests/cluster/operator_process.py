@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,9 @@ from localcluster.paths import Checkout
 from localcluster.steps import StepLog
 
 from tests.cluster.cluster import eventually
+
+#: Seconds without a write after which an operator mostly is done.
+SETTLED = 3.0
 
 
 @dataclass
@@ -53,13 +57,35 @@ class Operator:
         text = self.get("/metrics")[1]
         return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(prefix))
 
-    def writes(self) -> float:
-        """Requests so far that were no reads."""
+    def written(self) -> dict[str, float]:
+        """Requests so far that were no reads, by their labels: verb, kind and status code."""
         counted = [
-            line for line in self.get("/metrics")[1].splitlines() if line.startswith("tenantry_kube_requests_total{")
+            line.removeprefix("tenantry_kube_requests_total").rpartition(" ")
+            for line in self.get("/metrics")[1].splitlines()
+            if line.startswith("tenantry_kube_requests_total{")
         ]
         reads = ('verb="GET"', 'verb="LIST"', 'verb="WATCH"')
-        return sum(float(line.rpartition(" ")[2]) for line in counted if not any(read in line for read in reads))
+        return {labels: float(count) for labels, _, count in counted if not any(read in labels for read in reads)}
+
+    def writes(self) -> float:
+        """How many of them there were."""
+        return sum(self.written().values())
+
+    def settles(self, seconds: float = SETTLED) -> "Operator":
+        """Wait until it has written nothing for so long."""
+        last, since = self.written(), time.monotonic()
+
+        def settled() -> bool:
+            nonlocal last, since
+            if (now := self.written()) != last:
+                last, since = now, time.monotonic()
+            return time.monotonic() - since > seconds
+
+        try:
+            eventually("no more writes", settled)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it wrote {last}") from error
+        return self
 
     def get(self, path: str) -> tuple[int, str]:
         """Ask its probes."""

@@ -68,9 +68,7 @@ def test_one_replica_moves_without_a_gap_and_leaves_before_its_node_though_a_str
         assert {"key": "tenantry.dev/leaving", "value": "Spot", "effect": "NoSchedule"} in taints(cluster, node)
         assert operator.metric('tenantry_handovers_total{ended="ended_early",reason="Spot"}') == 1
         clear(cluster, node)
-        settled = operator.writes()
-        time.sleep(2)
-        assert operator.writes() == settled
+        operator.settles()
 
 
 def test_three_replicas_on_two_nodes_at_once_stay_three(

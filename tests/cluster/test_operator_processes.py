@@ -97,14 +97,14 @@ def test_at_rest_nothing_is_written_also_not_after_a_restart(cluster: Cluster, o
     for each in (name, f"{name}-two"):
         cluster.tenant(each, autoscaling={"maxReplicas": 3}, upstreams=[upstream])
         cluster.wait_for(each, "Ready", "True")
-    time.sleep(6)  # let the HPA and the quota controller have their say; a tier's counts follow within five seconds
-    writes, versions = first.writes(), written_by_us(cluster, name, f"{name}-two")
+    first.settles(6)  # the HPA and the quota controller have their say; a tier's counts follow within five seconds
+    written, versions = first.written(), written_by_us(cluster, name, f"{name}-two")
     time.sleep(4)
-    assert first.writes() == writes
+    assert first.written() == written
     assert first.stop() == 0
     second = operators.start().says("synced")
     time.sleep(4)
-    assert second.writes() == 0
+    assert second.written() == {}
     assert written_by_us(cluster, name, f"{name}-two") == versions
     cluster.delete(secret_path)
 

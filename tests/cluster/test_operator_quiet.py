@@ -11,8 +11,6 @@ from tests.cluster.operator_process import Operators
 
 #: Seconds to listen. The HPA's controller looks every 15 s, KWOK's nodes report every 10 s.
 LISTEN = 60.0
-#: Seconds without a write after which convergence counts as done.
-SETTLED = 3.0
 
 
 @pytest.mark.timeout(240)
@@ -35,18 +33,10 @@ def test_after_convergence_nothing_is_written(installation: Installation, cluste
         eventually("the HPA has scaled up", lambda: cluster.call("GET", scaled)["status"].get("readyReplicas") == 2)
         cluster.wait_for("quiet-paused", "Suspended", "True")
         cluster.wait_for("quiet-stalled", "Stalled", "True")
-        last, since = operator.writes(), time.monotonic()
-
-        def settled() -> bool:
-            nonlocal last, since
-            if (now := operator.writes()) != last:
-                last, since = now, time.monotonic()
-            return time.monotonic() - since > SETTLED
-
-        eventually("no more writes", settled)
+        settled = operator.settles().written()
         events = operator.metric("tenantry_watch_events_total")
         time.sleep(LISTEN)
-        assert operator.writes() == last
+        assert operator.written() == settled
         assert operator.metric("tenantry_watch_events_total") > events  # it was not deaf: its Lease at least goes on
     finally:
         for name in shapes:

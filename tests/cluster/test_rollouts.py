@@ -137,9 +137,9 @@ def test_new_tenants_begin_on_the_only_revision_there_is_and_nothing_more_is_wri
     assert revision["metadata"]["name"] == status["updateRevision"]
     applied = fleet.cluster.call("GET", f"{TENANTS}/{NAMES[0]}")["status"]["applied"]
     assert applied["tierRevision"] == status["updateRevision"]
-    writes = fleet.operator.writes()
+    written = fleet.operator.settles().written()
     time.sleep(3)
-    assert fleet.operator.writes() == writes
+    assert fleet.operator.written() == written
 
 
 def test_a_change_comes_in_waves_and_everybody_has_it_in_the_end(fleet: Fleet) -> None:

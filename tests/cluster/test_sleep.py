@@ -63,10 +63,9 @@ def test_a_tenant_falls_asleep_outlives_an_operator_and_wakes_up(
         operator, port = start(operators, proxy)
         activator = Activator(cluster, port)
         eventually("a new operator tells of it", lambda: "drowsy" in activator.sleepers)
-        time.sleep(2)
-        before = operator.writes()
+        before = operator.settles().written()
         time.sleep(QUIET)
-        assert operator.writes() == before
+        assert operator.written() == before
         assert cluster.call("GET", DEPLOYMENT)["spec"]["replicas"] == 0
 
         pods.idle = 0.0
