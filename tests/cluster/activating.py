@@ -1,7 +1,9 @@
 """An activator of the test's own, and pods that all say the same: for operators without a cluster of real pods."""
 
 import base64
+import contextlib
 import json
+import random
 import socket
 import ssl
 import threading
@@ -10,13 +12,16 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import Cluster, RefusedError
 from tests.cluster.installation import SYSTEM
 from tests.cluster.operator_process import Operator, Operators
 from tests.cluster.pod_proxy import PodProxy
 
 #: Where the activator claims to be.
 ACTIVATOR = "192.0.2.99"
+
+#: Ports that the kernel gives to nobody who asks for any.
+PORTS = range(20_000, 30_000)
 
 
 def own_address() -> str:
@@ -27,9 +32,18 @@ def own_address() -> str:
     return found
 
 
+def port_to_keep(address: str) -> int:
+    """A port that is still free when somebody comes to take it, and again when he ends and comes back."""
+    for port in random.sample(PORTS, 100):
+        with contextlib.suppress(OSError), socket.create_server((address, port)):
+            return port
+    raise OSError(f"no free port at {address}")
+
+
 def start(operators: Operators, proxy: PodProxy, *more: str) -> tuple[Operator, int]:
     """An operator that serves metrics and activators, and at which port."""
-    flags = ("--advertise-address", own_address(), "--listen", "0.0.0.0", "--secure-port", "0")
+    address = own_address()
+    flags = ("--advertise-address", address, "--listen", "0.0.0.0", "--secure-port", str(port_to_keep(address)))
     running = operators.start(*flags, "--pod-proxy", proxy.url, *more).says("serving metrics and wake-ups")
     (line,) = [each for each in running.lines() if each["message"] == "serving metrics and wake-ups"]
     return running, line["port"]
@@ -62,7 +76,7 @@ class Activator:
         while not self._over.is_set():
             try:
                 self._ask()
-            except (OSError, KeyError):
+            except (OSError, KeyError, RefusedError):
                 time.sleep(0.2)
 
     def _ask(self) -> None:

@@ -37,7 +37,7 @@ SPARE = 8
 
 #: Operators that run side by side; each of them starts up, which costs a second of CPU.
 AT_ONCE = 6
-#: Seconds without a write after which an operator that has begun to write counts as done.
+#: Seconds without a write after which an operator whose tenant is at rest counts as done.
 QUIET = 3.0
 
 #: Where a change of a tier reaches its tenants in waves, there is one wave here.
@@ -54,6 +54,7 @@ class Phase:
     name: str
     happen: Callable[[Cluster, str], None]
     writes: int = 0
+    before: dict[str, object] = field(default_factory=dict)
     killed: dict[str, int] = field(default_factory=dict)
     at_rest: dict[str, int] = field(default_factory=dict)
     masked: set[tuple[str, ...]] = field(default_factory=set)
@@ -125,20 +126,21 @@ class Stage:
     lives: tuple[str, ...] = ()
     phases: dict[str, Phase] = field(default_factory=dict)
 
-    def operator(self, way: Proxy, lease: str) -> Operator:
+    def operator(self, way: Proxy, lease: str, *, revived: bool = True) -> Operator:
         """An operator behind this proxy, with a Lease of its own: nobody waits for a dead holder's to run out."""
         self.operators.kubeconfig = way.kubeconfig
-        return self.operators.start(lease=lease)
+        return self.operators.start(lease=lease, revived=revived)
 
     def play(self, phase: Phase) -> None:
         """Let it happen to all tenants while no operator runs; then let operators come, be killed, and come again."""
+        phase.before = {name: self.applied(name) for name in (*REFERENCES, *self.lives)}
         for name in (*REFERENCES, *self.lives):
             phase.happen(self.cluster, name)
         journal: list[Write] = []
         references = [(name, self.ways.open(only=name, tier=tier(name))) for name in REFERENCES]
         running = [(way, self.operator(way, f"{name}-{len(self.phases)}")) for name, way in references]
         for way, operator in running:
-            self.settled(way)
+            self.settled(way, phase)
             operator.stop()
         phase.writes = max(len(way.writes) for _, way in references)
         points = crash_points(phase.writes, exhaustive=self.exhaustive)
@@ -157,10 +159,23 @@ class Stage:
         journal += heir.writes
         phase.done |= {name: made_and_deleted(name, journal) for name in phase.killed}
 
-    def settled(self, way: Proxy) -> None:
+    def settled(self, way: Proxy, phase: Phase) -> None:
         """Wait until an operator that nobody kills has nothing left to write."""
-        eventually("it begins", lambda: bool(way.writes))
-        eventually("it is done", lambda: time.monotonic() - way.writes[-1].at > QUIET)
+        eventually("it is done", lambda: quiet_for(way) > QUIET and self.is_at_rest(way, phase), patience=180)
+
+    def applied(self, name: str) -> object:
+        """What a Tenant says of what was applied last; None when there is no such Tenant, or nothing was."""
+        found = self.cluster.find(f"{TENANTS}/{name}") or {}
+        return found.get("status", {}).get("applied")
+
+    def is_at_rest(self, way: Proxy, phase: Phase) -> bool:
+        """Whether the operator's tenant says that it has come to the phase's end: a pause alone would not tell."""
+        assert way.only is not None
+        if phase.happen is delete:
+            return self.cluster.find(f"{TENANTS}/{way.only}") is None
+        ready = self.cluster.condition(way.only, "Ready")
+        was = phase.before.get(way.only)
+        return ready is not None and ready["status"] == "True" and self.applied(way.only) != was
 
     def kill_after_writes(self, phase: Phase, points: dict[str, int], journal: list[Write]) -> None:
         """An operator for each tenant, killed after so many writes, some at a time."""
@@ -170,15 +185,15 @@ class Stage:
             while waiting and len(running) < AT_ONCE:
                 name, number = waiting.pop(0)
                 way = self.ways.open(only=name, tier=tier(name))
-                operator = self.operator(way, f"{name}-{len(self.phases)}")
+                operator = self.operator(way, f"{name}-{len(self.phases)}", revived=False)
                 way.kill_after(number, operator.process.pid)
                 running.append((way, operator, name, number))
             for one in list(running):
                 way, operator, name, number = one
-                is_quiet = bool(way.writes) and time.monotonic() - way.writes[-1].at > 3 * QUIET
+                is_quiet = quiet_for(way) > 3 * QUIET and self.is_at_rest(way, phase)
                 if operator.process.poll() == 1 and not way.has_killed:  # its Lease was lost: the machine is too busy
                     running.remove(one)
-                    again = self.operator(way, f"{name}-{len(self.phases)}-again")
+                    again = self.operator(way, f"{name}-{len(self.phases)}-again", revived=False)
                     way.aim_at(again.process.pid)
                     running.append((way, again, name, number))
                 elif operator.process.poll() is not None or is_quiet:
@@ -191,7 +206,7 @@ class Stage:
     def converged(self, phase: Phase) -> None:
         """Wait until all are as the references are; else remember how they differ."""
         everybody = [*REFERENCES, *self.lives]
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while True:
             found = snapshot(self.cluster, everybody)
             one, other = (found[name] for name in REFERENCES)
@@ -202,6 +217,11 @@ class Stage:
             if time.monotonic() > deadline:
                 return
             time.sleep(0.5)
+
+
+def quiet_for(way: Proxy) -> float:
+    """Seconds since the last write; 0 as long as there was none."""
+    return time.monotonic() - way.writes[-1].at if way.writes else 0.0
 
 
 def crash_points(writes: int, *, exhaustive: bool) -> list[int]:
@@ -262,7 +282,7 @@ def masked(phase: Phase) -> list[str]:
     return sorted(".".join(path) for path in phase.masked)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", PHASES)
 def test_killed_after_any_write_it_ends_where_an_undisturbed_one_does(stage: Stage, name: str) -> None:
     phase = Phase(name, PHASES[name])

@@ -4,7 +4,6 @@ And whatever happens to the operator meanwhile, it ends the same.
 """
 
 import json
-import time
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -36,8 +35,8 @@ from tests.cluster.operator_process import Operators
 from tests.cluster.pod_proxy import PodProxy
 from tests.cluster.recording_proxy import Asked, proxies
 
-#: Seconds of notice where a node's end is waited for: pods are gone 10 s before it.
-NOTICE = 30
+#: Seconds of notice where a node's end is waited for: pods are gone 10 s before it, and a slow machine needs some.
+NOTICE = 60
 
 
 def test_one_replica_moves_without_a_gap_and_leaves_before_its_node_though_a_stream_is_open(
@@ -47,15 +46,12 @@ def test_one_replica_moves_without_a_gap_and_leaves_before_its_node_though_a_str
     with tenants(cluster, "solo"):
         old, node = only_pod(cluster, "solo")
         with Watched(cluster, "solo") as watched:
-            began = time.monotonic()
             notice(cluster, node, NOTICE)
             eventually("its place is taken", lambda: label(cluster, old, "serve") == "no")
             leaving = cluster.call("GET", old)["metadata"]
             assert cluster.condition("solo", "Ready")["status"] == "True"  # type: ignore[index]
-            eventually("it has moved", lambda: has_moved(cluster, "solo", node))
-            took = time.monotonic() - began
+            eventually("it has moved", lambda: has_moved(cluster, "solo", node), patience=NOTICE + 60)
         assert (watched.fewest, watched.looks > 20) == (1, True)
-        assert took < NOTICE, "not before its node's end"
         (owner,) = leaving["ownerReferences"]
         assert owner["kind"] == "Tenant", "somebody has to own what its ReplicaSet let go of"
         notes = leaving["annotations"]
@@ -65,6 +61,7 @@ def test_one_replica_moves_without_a_gap_and_leaves_before_its_node_though_a_str
             datetime.fromisoformat(notes[f"tenantry.dev/{key}"]) for key in ("streams-end-at", "handover-deadline")
         )
         assert (deadline - end).total_seconds() == 15
+        assert operator.said_at("pod handed over") < deadline, "not before its node's end"
         assert {"key": "tenantry.dev/leaving", "value": "Spot", "effect": "NoSchedule"} in taints(cluster, node)
         assert operator.metric('tenantry_handovers_total{ended="ended_early",reason="Spot"}') == 1
         clear(cluster, node)
@@ -86,7 +83,7 @@ def test_three_replicas_on_two_nodes_at_once_stay_three(
         assert len(pods(cluster, "trio")) == 3
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_the_operator_killed_after_each_write_ends_where_an_undisturbed_one_does(
     cluster: Cluster, installation: Installation, operators: Operators, streams: PodProxy, tmp_path: Path
 ) -> None:
@@ -112,10 +109,13 @@ def test_the_operator_killed_after_each_write_ends_where_an_undisturbed_one_does
 
             way = ways.open(only=name)
             operators.kubeconfig = way.kubeconfig
-            victim = operators.start(lease=f"victim-{name}").says("synced")
+            victim = operators.start(lease=f"victim-{name}", revived=False).says("synced")
             way.kill_after(number, victim.process.pid, of=counts)
             notice(cluster, node, LONG)
-            assert victim.process.wait(timeout=90) == -9
+            while (status := victim.process.wait(timeout=180)) == 1 and not way.has_killed:  # its Lease was lost
+                victim = operators.start(lease=f"victim-{name}", revived=False)
+                way.aim_at(victim.process.pid)
+            assert status == -9
             fenced = "tenantry.dev/leaving" in [each["key"] for each in taints(cluster, node)]
             stands = (fenced, label(cluster, old, "pool"), label(cluster, old, "serve"))
             reached = [(True, "active", "yes"), (True, "draining", "yes"), (True, "draining", "no"), (True, None, None)]
