@@ -10,7 +10,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.installation import Installation, install
 from tests.cluster.kubectl import Kubectl, kubectl_for
 from tests.cluster.leaving import under_way
-from tests.cluster.operator_process import Operators
+from tests.cluster.operator_process import Operators, renderer
 from tests.cluster.pod_proxy import PodProxy
 
 HERE = Path(__file__).parent
@@ -63,6 +63,7 @@ def kubectl(control_plane_kubeconfig: Path) -> Kubectl:
 @pytest.fixture(scope="session")
 def installation(control_plane_kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Installation:
     """The platform's rights, policies and CRDs on the cluster, and its accounts."""
+    renderer()  # what operators start is built by then: no test's time goes into that
     return install(Cluster(control_plane_kubeconfig), tmp_path_factory.mktemp("accounts"))
 
 

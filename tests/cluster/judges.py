@@ -26,7 +26,7 @@ UNAVAILABLE = ("io", "os", "package", "require", "dofile", "loadfile", "debug", 
 
 def kstatus(objects: Sequence[Mapping[str, Any]]) -> list[str]:
     """The verdicts of the library itself: InProgress, Failed, Current, Terminating, NotFound or Unknown."""
-    argv = [str(_built("kstatus"))]
+    argv = [str(built("kstatus"))]
     done = subprocess.run(argv, input=json.dumps(objects), capture_output=True, text=True, check=True, timeout=60)
     verdicts: list[str] = json.loads(done.stdout)
     return verdicts
@@ -34,7 +34,7 @@ def kstatus(objects: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def opencost(url: str) -> dict[str, Any]:
     """What OpenCost's own types and arithmetic make of an allocation endpoint: ``sets``, ``rows`` and ``total``."""
-    done = subprocess.run([str(_built("opencost")), url], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([str(built("opencost")), url], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     read: dict[str, Any] = json.loads(done.stdout)
     return read
@@ -58,7 +58,8 @@ def waits(kubectl: Kubectl, name: str) -> bool:
 
 
 @functools.cache
-def _built(program: str) -> Path:
+def built(program: str) -> Path:
+    """One of the programs in Go that judge; where nothing is cached, this takes minutes."""
     module = Path(__file__).with_name(program)
     require_go()
 

@@ -12,8 +12,8 @@ from tenantry_operator.api.decode import decode_meta, decode_status
 from tenantry_operator.plan.facts import Assessment, State
 from tenantry_operator.plan.status import report
 
-from tests.cluster.cluster import TENANTS, Cluster
-from tests.cluster.judges import argocd, kstatus, waits
+from tests.cluster.cluster import TENANTS, Cluster, eventually
+from tests.cluster.judges import argocd, built, kstatus, waits
 from tests.cluster.kubectl import Kubectl
 from tests.unit.operator.tenants import NOW, PLATFORM, settled
 
@@ -41,6 +41,12 @@ JUDGED = {
     State.PAUSED: HELD,
     State.DELETING: GOING,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def judge() -> None:
+    """kstatus, built: no test's time goes into that."""
+    built("kstatus")
 
 
 @pytest.fixture
@@ -122,4 +128,5 @@ def test_argo_cd_takes_the_check_from_its_config_map(cluster: Cluster, kubectl: 
     assert done.returncode == 0, done.stderr
     data = cluster.call("GET", "/api/v1/namespaces/argocd/configmaps/argocd-cm")["data"]
     assert set(data) == {"url", "resource.customizations.health.tenantry.dev_Tenant"}
-    kubectl("delete", "namespace", "argocd", "--wait=false")
+    cluster.delete("/api/v1/namespaces/argocd")
+    eventually("others may make it", lambda: cluster.find("/api/v1/namespaces/argocd") is None, patience=180)
