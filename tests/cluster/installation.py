@@ -34,7 +34,7 @@ class Installation:
     def apply_crds(self) -> None:
         """What the chart's upgrade hook runs, as the account that it runs as."""
         command = [sys.executable, "-m", "tenantry", "operator", "--apply-crds", "--kubeconfig", str(self.hook)]
-        subprocess.run(command, timeout=60, check=True)
+        subprocess.run(command, timeout=120, check=True)
 
 
 def install(cluster: Cluster, directory: Path) -> Installation:

@@ -44,9 +44,9 @@ def rendered(
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 
 
-def eventually(what: str, holds: Callable[[], object]) -> None:
-    """Wait until it holds."""
-    deadline = time.monotonic() + PATIENCE
+def eventually(what: str, holds: Callable[[], object], *, patience: float = PATIENCE) -> None:
+    """Wait until it holds. ``patience``: seconds."""
+    deadline = time.monotonic() + patience
     while not holds():
         assert time.monotonic() < deadline, f"never: {what}"
         time.sleep(0.2)

@@ -78,7 +78,7 @@ def test_an_event_on_the_bus_becomes_a_hand_over(cluster: Cluster, operators: Op
                 "the status page shows it", lambda: found if node in (found := page_of(operators)) else None
             )
             assert re.search(rf"{node}</th><td>Spot interruption[^<]*</td><td>{mark.deadline:%H:%M:%S} UTC", page)
-            eventually("its pod has moved", lambda: has_moved(cluster, "noticed", node), patience=REST + 40)
+            eventually("its pod has moved", lambda: has_moved(cluster, "noticed", node), patience=REST + 90)
         signals = "tenantry_interruption_signals_total"
         assert operator.metric(f'{signals}{{kind="Spot",known="yes",source="queue"}}') == 1
         assert operator.metric(f'{signals}{{kind="Stopping",known="no",source="queue"}}') == 1
@@ -90,5 +90,5 @@ def page_of(operators: Operators) -> str:
     """The status page of the operator that was started."""
     (operator,) = operators.started
     (port,) = [line["page_port"] for line in operator.lines() if "page_port" in line]
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
         return str(answer.read().decode())

@@ -75,7 +75,7 @@ def test_all_spot_nodes_at_once_leave_everybody_on_on_demand_ones(
         assert {each["spec"]["nodeName"] for each in pods(cluster, "all-a")} == {"node-on-demand"}
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_without_room_the_old_pod_serves_on_and_the_tenant_says_what_it_lacks(
     cluster: Cluster, operators: Operators, streams: PodProxy
 ) -> None:
@@ -100,7 +100,7 @@ def test_without_room_the_old_pod_serves_on_and_the_tenant_says_what_it_lacks(
         eventually("nobody lacks anything", lambda: operator.metric("tenantry_handover_stranded") == 0)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_tenant_that_may_have_spot_nodes_only_says_so_while_there_are_none_and_moves_when_it_may(
     cluster: Cluster, operators: Operators, streams: PodProxy
 ) -> None:
@@ -191,5 +191,4 @@ def test_a_node_that_is_gone_before_its_time_does_not_keep_its_pods(cluster: Clu
             cluster.patch(f"{NODES}/{node}", {"spec": {"taints": [*fence, taint]}})
         for name, node in (("gone", told), ("dead", untold)):
             eventually(f"{name} has moved", lambda: has_moved(cluster, name, node))  # noqa: B023
-        assert cluster.find(handed) is None
-        assert cluster.find(struck) is None
+        eventually("nothing is kept of them", lambda: not (cluster.find(handed) or cluster.find(struck)))

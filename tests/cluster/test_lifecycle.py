@@ -86,7 +86,9 @@ def test_a_namespace_that_somebody_deletes_is_waited_for_and_made_anew(cluster: 
     assert cluster.wait_for(name, "Stalled", "False")
     cluster.patch(f"{space}/configmaps/tenantry-policy", {"metadata": {"finalizers": None}})
     eventually(
-        "it is another one", lambda: (cluster.find(space) or {"metadata": {"uid": former}})["metadata"]["uid"] != former
+        "it is another one",
+        lambda: (cluster.find(space) or {"metadata": {"uid": former}})["metadata"]["uid"] != former,
+        patience=180,
     )
     cluster.wait_for(name, "Ready", "True")
 

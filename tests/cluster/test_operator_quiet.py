@@ -13,7 +13,7 @@ from tests.cluster.operator_process import Operators
 LISTEN = 60.0
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_after_convergence_nothing_is_written(installation: Installation, cluster: Cluster, tmp_path: Path) -> None:
     cluster.tier("quiet", limits={"requestsPerMinute": 60})
     shapes: dict[str, dict[str, object]] = {

@@ -50,7 +50,7 @@ def paths(cluster: Cluster, name: str) -> list[str]:
     return found
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_from_any_part_of_its_objects_a_tenant_becomes_whole(
     request: pytest.FixtureRequest, cluster: Cluster, operators: Operators
 ) -> None:
@@ -85,7 +85,7 @@ def test_from_any_part_of_its_objects_a_tenant_becomes_whole(
         }
 
     try:
-        eventually("all are as those that were left alone", lambda: not wrong(), patience=60)
+        eventually("all are as those that were left alone", lambda: not wrong(), patience=180)
     except AssertionError:
         assert not wrong()
         raise

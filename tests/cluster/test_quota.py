@@ -1,5 +1,7 @@
 """Quotas and hand-overs, on the real controllers: a wave of interruptions finds room, and refused pods come later."""
 
+import pytest
+
 from tests.cluster.cluster import Cluster, eventually
 from tests.cluster.leaving import LONG, Object, Watched, endpoints, label, notice, only_pod, pods, tenants
 from tests.cluster.operator_process import Operators
@@ -44,6 +46,7 @@ def test_four_nodes_that_go_one_after_the_other_while_streams_are_open_find_room
         assert refusals(cluster, "lineage") == 0
 
 
+@pytest.mark.timeout(600)
 def test_pods_that_a_quota_refused_are_asked_for_until_it_has_room_without_a_roll_out(
     cluster: Cluster, operators: Operators
 ) -> None:
@@ -63,7 +66,8 @@ def test_pods_that_a_quota_refused_are_asked_for_until_it_has_room_without_a_rol
         assert label(cluster, old, "serve") == "yes"
         eventually("Events tell of it", lambda: refusals(cluster, "crowded") > 0)
         cluster.delete(CROWD)
-        eventually("its place is taken", lambda: label(cluster, old, "serve") == "no")
+        # The pauses between two times that it is asked for double: after a minute in vain, the next is as long.
+        eventually("its place is taken", lambda: label(cluster, old, "serve") == "no", patience=300)
         (fresh,) = active(cluster, "crowded")
         eventually("only it serves", lambda: endpoints(cluster, "crowded") == [fresh["metadata"]["name"]])
         assert [each["metadata"]["name"] for each in cluster.call("GET", f"{APPS}/replicasets")["items"]] == [

@@ -34,7 +34,7 @@ def operator(
 def page(running: Operator) -> str:
     """The status page, as a forwarded port gives it."""
     (ports,) = [line for line in running.lines() if line["message"] == "standing by"]
-    with urllib.request.urlopen(f"http://127.0.0.1:{ports['page_port']}/", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{ports['page_port']}/", timeout=30) as answer:
         text: str = answer.read().decode()
     return text
 
@@ -51,7 +51,8 @@ def test_a_running_operator_exposes_what_the_reference_says(operator: Operator) 
 
 
 def test_metrics_of_tenants_follow_them(operator: Operator, cluster: Cluster) -> None:
-    assert operator.metric('tenantry_tenant_ready{tenant="shown",tier="standard"}') == 1
+    ready = 'tenantry_tenant_ready{tenant="shown",tier="standard"}'
+    eventually("it follows", lambda: operator.metric(ready) == 1)
     assert operator.metric('tenantry_tenant_ready{tenant="stuck",tier="nowhere"}') == 0
     assert operator.metric('tenantry_tenants{reason="TierNotFound",tier="nowhere"}') == 1
     assert operator.metric('tenantry_budget_limit_usd{tenant="shown",window="Month"}') == 50

@@ -63,6 +63,7 @@ def orphaned(tmp_path: Path) -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.mark.timeout(900)
 def test_its_commands_do_what_it_says(orphaned: Cluster, tmp_path: Path) -> None:
     path = f"{tools.kubectl().parent}:{os.environ['PATH']}"
     environment = {**os.environ, "KUBECONFIG": str(orphaned.kubeconfig), "PATH": path}
@@ -70,7 +71,7 @@ def test_its_commands_do_what_it_says(orphaned: Cluster, tmp_path: Path) -> None
     def typed(section: str) -> None:
         for command in commands(section):
             argv = ["bash", "-euc", command]
-            done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=180, check=False)
             assert done.returncode == 0, f"{command}\n{done.stderr}"
 
     def goes(name: str) -> bool:
