@@ -131,7 +131,7 @@ def running(
 NUMBERS = itertools.count(1)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(500)
 @settings(SEEDED, max_examples=TIMES)
 @given(changes=st.lists(st.tuples(SPECS, SPECS), min_size=AT_ONCE, max_size=AT_ONCE))
 def test_changed_and_changed_back_everything_is_as_before(
@@ -162,12 +162,13 @@ def settled(cluster: Cluster, specs: dict[str, Any], like: dict[str, Leaves] | N
         else:  # not by server-side apply, which leaves null where a field that it owned was the only one of its object
             replaced = [{"op": "replace", "path": "/spec", "value": spec}]
             cluster.call("PATCH", f"{TENANTS}/{name}", replaced, "application/json-patch+json")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     found, since = snapshot(cluster, specs), time.monotonic()
     while time.monotonic() < deadline:
         time.sleep(0.4)
+        done = all(observed(cluster, specs))  # before the look, which then is at what was applied
         fresh = snapshot(cluster, specs)
-        if any(lasting(found[name], fresh[name]) for name in specs) or not all(observed(cluster, specs)):
+        if any(lasting(found[name], fresh[name]) for name in specs) or not done:
             since = time.monotonic()
         found = fresh
         alike = like is None or not any(lasting(like[name], found[name]) for name in specs)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from localcluster import tools
 
-from tests.cluster.cluster import TIERS, Cluster, eventually
+from tests.cluster.cluster import TENANTS, TIERS, Cluster, eventually
 from tests.cluster.installation import SYSTEM, Installation
 from tests.cluster.kubectl import ROOT, rendered
 from tests.cluster.operator_process import Operators
@@ -44,11 +44,19 @@ def acme(cluster: Cluster, installation: Installation, tmp_path_factory: pytest.
             cluster.wait_for("acme", "Ready", "True")
             has_come = functools.partial(lambda wanted: len(revisions(cluster)) >= wanted, number)
             eventually("the revision is there", has_come)
+        eventually("the tenant is on it", lambda: is_on(cluster, "acme", revisions(cluster)[-1]))
         yield "acme"
         cluster.patch(f"{TIERS}/standard", {"spec": {"rollout": {"rollbackTo": None}}})
         cluster.empty()
     finally:
         operators.end()
+
+
+def is_on(cluster: Cluster, tenant: str, revision: str) -> bool:
+    """Whether the Tenant is Ready on this revision of its tier."""
+    applied = cluster.call("GET", f"{TENANTS}/{tenant}").get("status", {}).get("applied", {})
+    ready = cluster.condition(tenant, "Ready")
+    return applied.get("tierRevision") == revision and ready is not None and ready["status"] == "True"
 
 
 def revisions(cluster: Cluster) -> list[str]:
@@ -113,6 +121,7 @@ def test_argo_cd_learns_what_healthy_means(types: Type, cluster: Cluster) -> Non
     types("gitops.md", "kubectl patch configmap argocd-cm")
     assert any("tenantry.dev" in key for key in cluster.call("GET", path)["data"])
     cluster.delete("/api/v1/namespaces/argocd")
+    eventually("others may make it", lambda: cluster.find("/api/v1/namespaces/argocd") is None, patience=180)
 
 
 def test_all_passwords_in_redis_are_changed(types: Type, cluster: Cluster) -> None:

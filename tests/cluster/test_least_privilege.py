@@ -34,7 +34,9 @@ SEEN_OTHERWISE = {
 def uses(control_plane: ControlPlane, installation: Installation) -> Sequence[Use]:
     """All requests of our accounts until now."""
     assert control_plane.audit_log is not None
-    found = list(used(control_plane.audit_log.read_text().splitlines()))
+    log = control_plane.audit_log  # and what the API server has put beside it, so that it does not become too large
+    parts = sorted(log.parent.glob(f"{log.stem}*{log.suffix}"))
+    found = list(used(line for part in parts for line in part.read_text().splitlines()))
     assert found, "nothing was asked: is the audit log on?"
     return found
 

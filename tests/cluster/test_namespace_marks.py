@@ -20,6 +20,9 @@ def mallory(cluster: Cluster, kubectl: Kubectl) -> Iterator[None]:
     assert kubectl(*bound, "--user=mallory").returncode == 0
     probe = ("create", "namespace", "probe", "--dry-run=server", AS_MALLORY)
     eventually("her rights are in force", lambda: kubectl(*probe).returncode == 0)
+    marked = prepared("some-uid", "adopt")
+    refused = ("create", "--filename", "-", "--dry-run=server", AS_MALLORY)
+    eventually("the policy is in force", lambda: REFUSAL in kubectl(*refused, manifest=marked).stderr)
     yield
     for kind in ("clusterrolebinding", "clusterrole"):
         kubectl("delete", kind, "namespaces-by-herself")

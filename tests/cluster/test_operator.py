@@ -142,6 +142,7 @@ def test_a_tenant_without_its_tier_heals_when_the_tier_appears(cluster: Cluster,
 
 
 def test_credentials_are_waited_for_copied_and_followed(cluster: Cluster, operator: Operator, name: str) -> None:
+    cluster.delete(f"{SYSTEM}/secrets/openai")  # of another test
     cluster.tenant(name, upstreams=[CREDENTIALS])
     cluster.wait_for(name, "Stalled", "True", "CredentialsNotFound")
     cluster.apply(f"{SYSTEM}/secrets/openai", credentials("sk-first"))
@@ -276,7 +277,8 @@ def test_a_deleted_secret_is_put_back_although_secrets_are_not_watched(
     path = f"/api/v1/namespaces/tenant-{name}/secrets/{secret}"
     eventually("the quota has counted both", lambda: counted(cluster, name) == "2")
     cluster.delete(path)
-    eventually("it is put back", lambda: cluster.find(path), patience=10)
+    # Without the quota's news nobody would look for ten minutes.
+    eventually("it is put back", lambda: cluster.find(path))
     assert secret in eventually("an Event tells", lambda: drift_note(cluster, name))
     found = cluster.key(name)
     assert found is not None

@@ -1,7 +1,6 @@
 """The custom metrics API behind a real API server, and a real HPA that goes by it."""
 
 import json
-import socket
 import ssl
 import time
 import urllib.error
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.activating import own_address
+from tests.cluster.activating import own_address, port_to_keep
 from tests.cluster.cluster import TENANTS, Cluster, eventually
 from tests.cluster.installation import Installation
 from tests.cluster.kubectl import Kubectl, rendered
@@ -61,9 +60,8 @@ def operator(
     (service,) = [each for each in rendered("tenantry", "leader") if each["kind"] == "APIService"]
     operators = Operators(installation.operator, tmp_path_factory.mktemp("scaling"))
     address = own_address()
-    with PodProxy(load) as proxy, socket.create_server((address, 0)) as free:
-        port = free.getsockname()[1]
-        free.close()
+    port = port_to_keep(address)
+    with PodProxy(load) as proxy:
         service["spec"]["service"]["port"] = port  # type: ignore[index]
         leader = "/api/v1/namespaces/tenantry-system/services/tenantry-leader"
         ports = [{"name": "https", "port": port, "targetPort": port, "protocol": "TCP"}]
@@ -104,9 +102,15 @@ def test_the_aggregated_api_answers_for_the_api_server_only(
     )
     listed = kubectl("api-resources", "--api-group=custom.metrics.k8s.io", "--output=name").stdout
     assert "pods/tenantry_in_flight_requests" in json.dumps(json.loads(kubectl("get", "--raw", API).stdout)), listed
-    (value,) = eventually("the pod's load is known", lambda: [each for each in values(kubectl) if each["value"] == "3"])
+
+    def known() -> tuple[datetime, dict[str, Any]] | None:
+        asked = datetime.now(UTC)  # how long kubectl takes is not the value's age
+        found = [each for each in values(kubectl) if each["value"] == "3"]
+        return (asked, found[0]) if len(found) == 1 else None
+
+    asked, value = eventually("the pod's load is known", known)
     told = datetime.strptime(value["timestamp"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    assert (datetime.now(UTC) - told).total_seconds() <= 5 + 1  # a timestamp has whole seconds
+    assert (asked - told).total_seconds() <= 5 + 1  # a timestamp has whole seconds
     # Whoever RBAC does not let in is refused by the API server; whoever goes round it, by the operator.
     refused = kubectl("get", "--raw", METRIC, "--as=system:serviceaccount:default:nobody")
     assert "Forbidden" in refused.stderr
@@ -114,11 +118,11 @@ def test_the_aggregated_api_answers_for_the_api_server_only(
     careless = ssl.create_default_context()
     careless.check_hostname, careless.verify_mode = False, ssl.CERT_NONE
     with pytest.raises(urllib.error.HTTPError) as direct:
-        urllib.request.urlopen(f"https://{own_address()}:{port}{METRIC}", timeout=5, context=careless)
+        urllib.request.urlopen(f"https://{own_address()}:{port}{METRIC}", timeout=30, context=careless)
     assert direct.value.code == 401
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_an_hpa_follows_the_load_within_a_minute_and_the_idlest_pod_goes_first(
     operator: Operator, cluster: Cluster, kubectl: Kubectl, load: Load, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,4 +153,4 @@ def test_an_hpa_follows_the_load_within_a_minute_and_the_idlest_pod_goes_first(
 
     eventually("the idle pod is to go first", marked)
     load.total = 3 * TARGET + TARGET // 2
-    eventually("it has gone", lambda: cluster.find(where) is None, patience=120)
+    eventually("it has gone", lambda: cluster.find(where) is None, patience=180)

@@ -26,7 +26,9 @@ def install(kubectl: Kubectl) -> Iterator[Install]:
             assert done.returncode == 0, done.stderr
 
     yield run
-    kubectl("delete", "namespace", NAMESPACE, "--wait")
+    kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+    gone = ("get", "namespace", NAMESPACE)
+    eventually("the next test may make it", lambda: "NotFound" in kubectl(*gone).stderr, patience=180)
 
 
 def get(kubectl: Kubectl, *what: str) -> dict[str, Any]:
@@ -79,6 +81,7 @@ def test_traffic_that_is_resumed_gets_its_pods_back(kubectl: Kubectl, install: I
     install("deployment", values=scaled | {"suspend": {"traffic": True}})
     assert kubectl("delete", "hpa", "api", "--namespace", NAMESPACE).returncode == 0
     assert replicas(kubectl) == 0
-    install("deployment", "hpa", values=scaled)
+    install("deployment", values=scaled)
     assert replicas(kubectl) == 1
+    install("hpa", values=scaled)
     eventually("two pods are asked for again", lambda: replicas(kubectl) == 2)
