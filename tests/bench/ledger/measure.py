@@ -100,7 +100,7 @@ def writer(redis: str, database: str, core: int = 0) -> Iterator[subprocess.Pope
             yield process
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(timeout=20)
+            process.wait(timeout=60)
 
 
 async def _fill(url: str, count: int, tenants: int) -> None:

@@ -122,7 +122,7 @@ def sqlite_rows(state_dir: Path) -> list[Row]:
 
 async def drained(redis: Redis) -> None:
     """Bill the dead now (all processes have ended), and wait until all events have left the streams."""
-    link = Link(lambda: redis.url)
+    link = Link(lambda: redis.url, call_seconds=60)
     sweeper = Sweeper(link, Figures(), grace_ms=-600_000)
     async with asyncio.timeout(180):
         while await sweeper.sweep(["soak"]) or await link.one("XLEN", streams.stream_of("soak")):  # noqa: ASYNC110

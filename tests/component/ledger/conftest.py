@@ -7,11 +7,26 @@ from collections.abc import AsyncIterator, Iterator
 import asyncpg
 import pytest
 from localcluster.datastores import Postgres, Redis
+from tenantry_service import usage_sources
+from tenantry_service.ledger import link as links
 from tenantry_service.ledger.link import Link
+from tenantry_service.writer import mover
 
-from tests.component.ledger.world import World
+from tests.component.ledger.world import PATIENT, World
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores get more time than in a cluster: what comes of one that is slow is not what is tested here."""
+    for module, name in (
+        (links, "CONNECT_SECONDS"),
+        (mover, "CONNECT_SECONDS"),
+        (mover, "STATEMENT_SECONDS"),
+        (usage_sources, "REDIS_SECONDS"),
+    ):
+        monkeypatch.setattr(module, name, PATIENT)
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +39,7 @@ def postgres_server() -> Iterator[Postgres]:
 @pytest.fixture
 async def redis(redis_server: Redis) -> AsyncIterator[Link]:
     """A link to an empty Redis."""
-    link = Link(lambda: redis_server.url)
+    link = Link(lambda: redis_server.url, PATIENT)
     await link.one("FLUSHALL")
     yield link
     await link.close()

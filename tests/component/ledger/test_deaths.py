@@ -1,6 +1,7 @@
 """Whoever dies, and whenever: every event is one row, and the daily sums are those of the rows."""
 
 import asyncio
+import statistics
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from tenantry_service.writer.streams import stream_of
 
 from tests.component.ledger.dying_writer import REPEATED_STEPS, STEPS
 from tests.component.ledger.making import event, put
+from tests.component.ledger.world import PATIENT
 
 DYING = Path(__file__).with_name("dying_writer.py")
 EVENTS, TENANTS = 900, 7
@@ -34,7 +36,7 @@ def writer(directory: Path, redis: str, database: str) -> Iterator[subprocess.Po
         yield process
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENT) == 0
 
 
 async def totals(database: str) -> tuple[int, int, int, int]:
@@ -50,7 +52,7 @@ async def totals(database: str) -> tuple[int, int, int, int]:
 
 async def drained(redis: Link) -> None:
     """Wait until no stream holds anything."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while any(await redis.call(("XLEN", stream_of(f"t{n}")) for n in range(TENANTS))):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
@@ -64,7 +66,7 @@ async def test_a_writer_killed_at_any_step_loses_nothing_and_doubles_nothing(
     for times in (1, 2):
         # The first connection makes the schema; it cannot die there a second time within one life.
         command = [sys.executable, str(DYING), redis._url(), database, step, "1" if step == "connected" else str(times)]
-        died = await asyncio.to_thread(subprocess.run, command, check=False, timeout=60)
+        died = await asyncio.to_thread(subprocess.run, command, check=False, timeout=120)
         assert died.returncode == -9
     with writer(tmp_path, redis._url(), database):
         await drained(redis)
@@ -83,7 +85,7 @@ async def test_a_writer_killed_over_events_that_are_rows_already_counts_them_onc
         await drained(redis)
     await put(redis, *made)
     died = await asyncio.to_thread(
-        subprocess.run, [sys.executable, str(DYING), redis._url(), database, step, "1"], check=False, timeout=60
+        subprocess.run, [sys.executable, str(DYING), redis._url(), database, step, "1"], check=False, timeout=120
     )
     assert died.returncode == -9
     with writer(tmp_path, redis._url(), database):
@@ -95,7 +97,7 @@ async def test_a_writer_killed_over_events_that_are_rows_already_counts_them_onc
 async def test_redis_and_postgres_die_while_events_come_and_are_moved(tmp_path: Path) -> None:
     """Stores that keep what they have acknowledged; producers that know what was acknowledged."""
     with Redis() as store, Postgres() as postgres:
-        redis = Link(lambda: store.url)
+        redis = Link(lambda: store.url, PATIENT)
         acknowledged: set[str] = set()
         stop = asyncio.Event()
 
@@ -132,14 +134,18 @@ async def test_redis_and_postgres_die_while_events_come_and_are_moved(tmp_path: 
 
 async def test_events_wait_while_postgres_is_away_and_nobody_else_feels_it(tmp_path: Path) -> None:
     with Redis() as store, Postgres(settings={"fsync": "off"}) as postgres:
-        redis = Link(lambda: store.url)
+        redis = Link(lambda: store.url, PATIENT)
         with writer(tmp_path, store.url, postgres.url):
             await put(redis, *(event(f"a{number}", tenant="t0") for number in range(50)))
             await drained(redis)
             postgres.kill()
-            began = time.monotonic()
-            await put(redis, *(event(f"b{number}", tenant="t0") for number in range(50)))
-            assert time.monotonic() - began < 1, "who writes events does not feel it"
+            took = []
+            for first in range(0, 50, 10):
+                began = time.monotonic()
+                await put(redis, *(event(f"b{number}", tenant="t0") for number in range(first, first + 10)))
+                took.append(time.monotonic() - began)
+            # Of several, the one in the middle: a machine that stands still for a moment is felt by one of them.
+            assert statistics.median(took) < 1, "who writes events does not feel it"
             await asyncio.sleep(2)
             assert await redis.one("XLEN", stream_of("t0")) == 50
             await asyncio.to_thread(postgres.start)

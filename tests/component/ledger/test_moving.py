@@ -14,7 +14,7 @@ from tenantry_service.writer import streams
 from tenantry_service.writer.streams import Entry, stream_of
 
 from tests.component.ledger.making import event, lost, put
-from tests.component.ledger.world import World
+from tests.component.ledger.world import PATIENT, World
 
 
 @asynccontextmanager
@@ -30,7 +30,7 @@ async def running(world: World) -> AsyncIterator[None]:
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await condition():  # noqa: ASYNC110 - it is another process that changes it
             await asyncio.sleep(0.02)
 
@@ -125,6 +125,7 @@ async def test_an_event_that_the_database_refuses_is_set_aside_and_its_neighbour
     assert await world.waiting() == 0
 
 
+@pytest.mark.usefixtures("today")
 async def test_a_month_s_end_puts_rows_into_their_own_partitions(world: World) -> None:
     day = 86_400_000
     now = time.time_ns() // 1_000_000
@@ -138,7 +139,7 @@ async def test_a_month_s_end_puts_rows_into_their_own_partitions(world: World) -
 
 
 async def test_two_writers_at_once_store_every_event_once(redis: Link, database: str) -> None:
-    first, second = World(redis, database), World(Link(redis._url), database)
+    first, second = World(redis, database), World(Link(redis._url, PATIENT), database)
     await put(redis, *(event(f"{number}") for number in range(200)))
     taken = await first.read_round()
     connections = [await each.mover.connect() for each in (first, second)]
@@ -155,7 +156,7 @@ async def test_two_writers_at_once_store_every_event_once(redis: Link, database:
 
 
 async def test_only_one_of_two_writers_writes_and_the_other_takes_over(redis: Link, database: str) -> None:
-    first, second = World(redis, database), World(Link(redis._url), database)
+    first, second = World(redis, database), World(Link(redis._url, PATIENT), database)
     await put(redis, event("1"))
     async with running(second):
         async with running(first):
@@ -236,7 +237,7 @@ async def test_the_turn_goes_round_although_tenants_come_and_go(world: World, mo
 async def test_a_password_that_was_rotated_is_taken_over(redis: Link, database: str) -> None:
     url = redis._url()
     told = [url.replace(":", ":wrong", 2).replace("redis:wrong", "redis:", 1)]
-    link = Link(lambda: told[0])
+    link = Link(lambda: told[0], PATIENT)
     with pytest.raises(ConnectionError, match="refuses"):
         await link.one("PING")
     told[0] = url

@@ -20,7 +20,7 @@ from tenantry_usage import focus
 from tenantry_usage.lines import Line
 
 from tests.component.ledger.making import event, lost, put
-from tests.component.ledger.world import World
+from tests.component.ledger.world import PATIENT, World
 
 DAY_MS = 86_400_000
 
@@ -53,6 +53,7 @@ async def test_a_tenant_s_spend_is_what_the_ledger_says(world: World, today: dat
     assert other.day.requests == 1
 
 
+@pytest.mark.usefixtures("today")  # a new day is a change
 async def test_a_roll_up_is_written_when_it_changes_and_not_before(world: World) -> None:
     publishing = publisher(world)
     made = event("a")
@@ -115,7 +116,7 @@ async def test_a_month_is_dropped_once_its_sums_are_right_and_only_then(world: W
 
 def usage(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tenantry", "usage", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
 async def test_usage_is_exported_from_postgres_as_csv_and_as_focus(
@@ -142,11 +143,12 @@ async def test_usage_is_exported_from_postgres_as_csv_and_as_focus(
         assert row["ChargePeriodStart"] == f"{today}T00:00:00Z"
 
 
+@pytest.mark.usefixtures("today")
 def test_a_laptop_s_usage_is_shown(tmp_path: Path) -> None:
     ledger = SqliteLedger(tmp_path / "ledger.sqlite")
     for made in (event("a"), event("b", nano_usd=1_500_000_000)):
         ledger.append(made)
-    assert ledger.close() == 0
+    assert ledger.close(PATIENT) == 0
     done = usage("show", "--state-dir", tmp_path)
     assert done.returncode == 0, done.stderr
     head, line, total = done.stdout.splitlines()

@@ -20,7 +20,12 @@ async def test_a_laptop_s_process_is_killed_and_bills_what_it_was_at_when_it_is_
     deaths = 6
     async with load(tmp_path, None, 1, 8) as (asking, serving, upstream):
         for _ in range(deaths):
+            served = len(upstream.served)
             await asyncio.sleep(0.2 + random.random() * 0.5)
+            # However slow the machine is: it dies while it is at something.
+            async with asyncio.timeout(60):
+                while len(upstream.served) < served + 5:  # noqa: ASYNC110 - clients ask, an upstream answers
+                    await asyncio.sleep(0.01)
             serving[0].kill()
             await serving[0].start()
     found = soak.judge(deaths, 0, asking, upstream, soak.sqlite_rows(serving[0].state_dir))

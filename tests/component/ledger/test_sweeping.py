@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from tenantry_service.ledger import codec
 from tenantry_service.ledger.event import UsageEvent
 from tenantry_service.ledger.link import Link
@@ -95,6 +96,7 @@ async def test_a_slot_without_a_record_is_freed(world: World) -> None:
     assert await world.redis.one("ZCARD", KEYS.leases) == 0
 
 
+@pytest.mark.usefixtures("today")
 async def test_a_redis_that_forgot_is_told_what_was_spent_once_the_stream_is_empty(world: World) -> None:
     await put(world.redis, event("before", nano_usd=70_000))
     await world.round()

@@ -9,6 +9,9 @@ from tenantry_service.writer.figures import Figures
 from tenantry_service.writer.mover import Mover, Round, sort
 from tenantry_service.writer.streams import Entry, Streams, stream_of
 
+#: Seconds that a store may take to connect or to answer here: one that stands still for a while is not away.
+PATIENT = 60.0
+
 
 class World:
     """One mover, one Redis, one database."""
