@@ -33,7 +33,7 @@ class Asking:
         return answer
 
     async def granted(self, policy: Policy, tokens: int = 0, nano_usd: int = 0) -> Reservation:
-        decision = await asyncio.wait_for(self.ask(policy, tokens, nano_usd), 20)
+        decision = await asyncio.wait_for(self.ask(policy, tokens, nano_usd), 60)
         assert isinstance(decision, Reservation), decision
         return decision
 
@@ -48,7 +48,7 @@ class Asking:
 
 async def until(happened: Callable[[], bool]) -> None:
     """Wait for something that comes soon, or fail by the test's own limit."""
-    deadline = asyncio.get_running_loop().time() + 30
+    deadline = asyncio.get_running_loop().time() + 60
     while not happened():
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.01)
@@ -82,11 +82,27 @@ def used(reservation: Reservation) -> tuple[str, str]:
 
 def reservations(admin: Client) -> int:
     """How many are open."""
-    count = admin("HLEN", KEYS.reservations)
-    slots = admin("ZCARD", KEYS.leases)
+    # At one moment: between two commands one of them may be given back.
+    both = "return {redis.call('HLEN', KEYS[1]), redis.call('ZCARD', KEYS[2])}"
+    found = admin("EVAL", both, 2, KEYS.reservations, KEYS.leases)
+    assert isinstance(found, list)
+    count, slots = found
     assert isinstance(count, int)
     assert count == slots
     return count
+
+
+def log_ins_refused(admin: Client) -> int:
+    """How often somebody could not log in, since Redis was told to forget it (`ACL LOG RESET`)."""
+    entries = admin("ACL", "LOG")
+    assert isinstance(entries, list)
+    total = 0
+    for entry in entries:
+        assert isinstance(entry, list)
+        times = entry[1]  # behind its name, `count`
+        assert isinstance(times, int)
+        total += times
+    return total
 
 
 def state(admin: Client) -> StateView:

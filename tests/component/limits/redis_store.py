@@ -27,7 +27,7 @@ class Client:
 
     def __init__(self, server: Redis) -> None:
         parts = urlsplit(server.url)
-        self._socket = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        self._socket = socket.create_connection(("127.0.0.1", server.port), timeout=60)
         self._replies = hiredis.Reader()
         self("AUTH", parts.password or "")
 

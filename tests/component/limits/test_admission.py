@@ -1,5 +1,6 @@
 """Several processes ask one Redis for far more than there is: nothing goes beyond the limits."""
 
+import pytest
 from localcluster.datastores import Redis
 
 from tests.bench.limits import admission
@@ -8,6 +9,7 @@ from tests.bench.limits import admission
 RESERVES = 24_000
 
 
+@pytest.mark.usefixtures("today")  # a budget of the day begins anew with the next one
 def test_processes_that_ask_for_too_much_together_get_what_the_limits_allow() -> None:
     with Redis(appendonly=False) as server:
         found = admission.run(server.url, RESERVES, processes=3, connections=4, seed=7)

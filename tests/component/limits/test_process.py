@@ -17,8 +17,9 @@ from tenantry_service.limits import records
 from tenantry_service.policy import Limits, Policy
 
 from tests.component.limits.asking import KEYS, events, reservations
+from tests.component.limits.patient import patient_service_program
 from tests.component.limits.redis_store import Client
-from tests.component.service.harness import KEY, Program, policy, service_program, simulator_program
+from tests.component.service.harness import KEY, Program, policy, simulator_program
 
 
 @pytest.fixture
@@ -34,10 +35,10 @@ def replica(tmp_path: Path, name: str, address: Path, document: Policy) -> Itera
     path = directory / "policy.json"
     path.write_bytes(policies.encode(document))
     flags = ("--policy", str(path), "--state-dir", str(directory), "--redis-file", str(address))
-    with service_program(directory, *flags) as running:
-        yield OpenAI(base_url=running.base_url, api_key=KEY, max_retries=0, timeout=20)
+    with patient_service_program(directory, *flags) as running:
+        yield OpenAI(base_url=running.base_url, api_key=KEY, max_retries=0, timeout=60)
         running.process.send_signal(signal.SIGTERM)
-        assert running.process.wait(30) == 0
+        assert running.process.wait(60) == 0
 
 
 def chat(client: OpenAI, **more: object) -> None:
@@ -47,7 +48,7 @@ def chat(client: OpenAI, **more: object) -> None:
 
 
 def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -81,8 +82,8 @@ def test_a_request_whose_process_is_killed_leaves_what_it_is_billed_at(
     path = tmp_path / "policy.json"
     path.write_bytes(policies.encode(document))
     flags = ("--policy", str(path), "--state-dir", str(tmp_path), "--redis-file", str(address))
-    with service_program(tmp_path, *flags) as running:
-        client = OpenAI(base_url=running.base_url, api_key=KEY, max_retries=0, timeout=20)
+    with patient_service_program(tmp_path, *flags) as running:
+        client = OpenAI(base_url=running.base_url, api_key=KEY, max_retries=0, timeout=60)
         stream = client.chat.completions.create(
             model="gpt-4o-mini",
             messages=[{"role": "user", "content": "a long story"}],
