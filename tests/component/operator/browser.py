@@ -87,7 +87,7 @@ async def opened(browser: Browser, directory: Path, width: int = 1100, height: i
         port = await _port(process)
         tabs = await asyncio.to_thread(_tabs, port)
         (address,) = [tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page"]
-        async with connect(address, max_size=None) as socket:
+        async with connect(address, max_size=None, open_timeout=PATIENCE, ping_timeout=PATIENCE) as socket:
             page = Page(socket)
             for domain in ("Page", "Runtime", "Log"):
                 await page.call(f"{domain}.enable")

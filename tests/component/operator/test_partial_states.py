@@ -224,7 +224,7 @@ async def settled(render_helper: Path, monkeypatch: pytest.MonkeyPatch) -> tuple
     return cluster, rendered
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 async def test_from_any_subset_of_its_objects_a_tenant_becomes_whole(settled: tuple[Cluster, Rendered]) -> None:
     cluster, rendered = settled
     expected = whole(cluster)
