@@ -65,18 +65,18 @@ def service(aarch64: Emulated, tmp_path: Path) -> Iterator[tuple[Program, Path]]
         )
         argv = aarch64.command("-m", "tenantry", "serve", *flags)
         environs = {**environment(aarch64), "OPENAI_API_KEY": CREDENTIAL}
-        with program(tmp_path, "aarch64-service", argv, port, environs, patience=300) as running:
+        with program(tmp_path, "aarch64-service", argv, port, environs, patience=900) as running:
             yield running, state
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_interpreter_and_extension_modules_are_of_the_other_architecture(aarch64: Emulated) -> None:
     script = (
         "import json, platform, httptools.parser.parser as p, uvloop.loop as u, msgspec._core as m;"
         "print(json.dumps([platform.machine(), p.__file__, u.__file__, m.__file__]))"
     )
     done = subprocess.run(
-        aarch64.command("-c", script), env=environment(aarch64), capture_output=True, text=True, check=True, timeout=300
+        aarch64.command("-c", script), env=environment(aarch64), capture_output=True, text=True, check=True, timeout=840
     )
     machine, *modules = json.loads(done.stdout)
     assert machine == "aarch64"
@@ -85,11 +85,11 @@ def test_interpreter_and_extension_modules_are_of_the_other_architecture(aarch64
         assert Path(module).read_bytes()[18:20] == b"\xb7\x00", "EM_AARCH64 in the ELF header"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_stream_is_served_and_billed(service: tuple[Program, Path]) -> None:
     running, state = service
     key = (state / "key").read_text().strip()
-    with OpenAI(base_url=running.base_url, api_key=key, max_retries=0, timeout=60) as sdk:
+    with OpenAI(base_url=running.base_url, api_key=key, max_retries=0, timeout=240) as sdk:
         whole = sdk.chat.completions.create(model="gpt-4o-mini", messages=HELLO)
         stream = sdk.chat.completions.create(
             model="gpt-4o-mini", messages=HELLO, stream=True, stream_options={"include_usage": True}
@@ -101,6 +101,6 @@ def test_a_stream_is_served_and_billed(service: tuple[Program, Path]) -> None:
     executable = Path(f"/proc/{running.process.pid}/exe").resolve().name
     assert executable == emulation.QEMU
     running.process.send_signal(signal.SIGINT)
-    running.process.communicate(timeout=60)
+    running.process.communicate(timeout=240)
     assert running.process.returncode == 0
     assert len(ledger_rows(state / "ledger.sqlite")) == 2

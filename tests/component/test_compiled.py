@@ -23,12 +23,12 @@ for name in sys.argv[1:]:
 """
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3000)
 def test_the_tests_of_the_service_pass_on_its_compiled_build(tmp_path: Path) -> None:
     place = compiled.ensure(Checkout.here(), StepLog(tmp_path / "compile.log"))
     env = {**os.environ, "PYTHONPATH": str(place)}
     subprocess.run([sys.executable, "-c", ARE_COMPILED, *compiled.MODULES], env=env, check=True)
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=120"]
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=300"]
     on_sockets = [f"tests/component/service/test_{name}.py" for name in ("wire", "endpoints", "freed")]
     argv += ["tests/unit/service", *on_sockets]
     done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=False)

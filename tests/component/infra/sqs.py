@@ -35,7 +35,7 @@ def stand_in(given: str | Path) -> Iterator[str]:
 
 def left(url: str) -> int:
     """Messages that are still there."""
-    with urllib.request.urlopen(url, timeout=10) as response:
+    with urllib.request.urlopen(url, timeout=60) as response:
         count = json.load(response)
     assert isinstance(count, int)
     return count
@@ -44,5 +44,5 @@ def left(url: str) -> int:
 def put_events(url: str, events: Sequence[Mapping[str, object]]) -> None:
     """Put events on the bus of the stack whose queue that is."""
     request = urllib.request.Request(url, json.dumps(events).encode(), method="PUT")
-    with urllib.request.urlopen(request, timeout=30) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         assert response.status == 200

@@ -7,7 +7,6 @@ import stat
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,7 +75,7 @@ def test_the_service_answers_and_its_environment_no_longer_has_the_secrets(
     with subprocess.Popen([*argv, "--state-dir", str(tmp_path / "state")], env=environment) as process:
         try:
             wait_until_ready(port)
-            client = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key, max_retries=0, timeout=20)
+            client = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key, max_retries=0, timeout=60)
             answer = client.chat.completions.create(
                 model="gpt-4o-mini", messages=[{"role": "user", "content": "hello"}]
             )
@@ -88,16 +87,16 @@ def test_the_service_answers_and_its_environment_no_longer_has_the_secrets(
             assert stat.S_IMODE((tmp_path / "tenantry-serve").stat().st_mode) == 0o700
         finally:
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
 
 
 def wait_until_ready(port: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
                 return
-        except (urllib.error.URLError, ConnectionError):
+        except OSError:  # nobody listens yet, or says nothing in time
             time.sleep(0.1)
     raise AssertionError("the service did not become ready")
 

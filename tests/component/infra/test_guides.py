@@ -29,7 +29,7 @@ def test_a_block_without_a_mark_runs(guide: str, block: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=280,
     )
     assert done.returncode == 0, f"{guide}: {block}\n{done.stderr}"
     assert done.stdout

@@ -16,10 +16,10 @@ REGIONS = ("us-east-1", "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-
 
 
 def run(argv: list[str | Path], env: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(argv, capture_output=True, text=True, check=False, env=env, timeout=240)
+    return subprocess.run(argv, capture_output=True, text=True, check=False, env=env, timeout=840)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_cfn_lint_has_nothing_to_say_in_any_of_five_regions(cloud_python: Path) -> None:
     done = run([cloud_python, "-c", CFN_LINT, "--regions", *REGIONS, "--", *TEMPLATES])
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
@@ -32,7 +32,7 @@ def test_cfn_lint_would_say_something(cloud_python: Path, tmp_path: Path) -> Non
     assert "SPOTTY" in done.stdout
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_checkov_fails_nothing_and_every_suppression_is_explained_and_needed(
     checkov_python: Path, tmp_path: Path
 ) -> None:
@@ -97,7 +97,7 @@ EVENTS = [
 ]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_stand_in_for_aws_creates_the_stack_and_notices_of_interruptions_reach_the_queue(
     cloud_python: Path, aws_environment: dict[str, str]
 ) -> None:
