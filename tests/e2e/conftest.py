@@ -11,13 +11,18 @@ from localcluster.release import Target
 from localcluster.stand import Stand
 from localcluster.steps import run_steps
 
-from tests.e2e.world import Access, World, answers, until
+from tests.e2e.world import COUNTS_ALONE, Access, World, answers, until
 
 CLUSTER = "test"
+#: Seconds for a test that says nothing else: some of what it waits for may come late on a busy machine.
+TIMEOUT = 900
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Kill no nodes of somebody else's cluster."""
+    """Give tests their time, and kill no nodes of somebody else's cluster."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
     if config.getoption("--kubeconfig", default=None):
         killing = [item for item in items if item.path == Path(__file__).with_name("test_spot.py")]
         items[:] = [item for item in items if item not in killing]
@@ -50,7 +55,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 @pytest.fixture(scope="session")
 def acme(world: World) -> Iterator[Access]:
     """Endpoint and key of a tenant that several tests use and none changes."""
-    with world.tenant("acme"):
+    with world.tenant("acme", limits=COUNTS_ALONE):
         world.wait_ready("acme")
         access = world.access("acme")
         until(lambda: answers(access), "acme answers", pause=0.05)

@@ -11,7 +11,7 @@ import openai
 from tests.e2e.world import HELLO, MODEL, Access, World, namespace, simulated, until
 
 #: Limits that are in nobody's way.
-ROOM = {"requestsPerMinute": 60_000, "tokensPerMinute": 100_000_000, "concurrentRequests": 1000}
+ROOM: dict[str, Any] = {"requestsPerMinute": 60_000, "tokensPerMinute": 100_000_000, "concurrentRequests": 1000}
 #: A tenant that sleeps as soon as one may.
 SLEEPER: dict[str, Any] = {"autoscaling": {"minReplicas": 0, "maxReplicas": 1, "idleAfter": "10s"}, "limits": ROOM}
 #: Pods of which a small machine runs many.

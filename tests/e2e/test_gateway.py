@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 import openai
 import pytest
 
-from tests.e2e.world import ANSWER, HELLO, MODEL, Access, World, answers, simulated, until
+from tests.e2e.world import ANSWER, COUNTS_ALONE, HELLO, MODEL, Access, World, answers, simulated, until
 
-#: Seconds between two pieces of a slow stream. Without a word on timeouts Envoy Gateway ends every request after 15.
-SILENCE = 16
+#: Without a word on timeouts Envoy Gateway ends every request after so many seconds.
+ENVOYS_OWN = 15
+#: Seconds between two pieces of a slow stream: more than that, even if a busy machine is ten late with the first piece.
+SILENCE = ENVOYS_OWN + 12
 
 
 def pieces(access: Access, gap_ms: int, tokens: int) -> list[float]:
@@ -36,23 +38,26 @@ def slow(acme: Access) -> Iterator[Future[list[float]]]:
 
 
 def status(url: str, host: str | None = None) -> int:
-    """What a GET is answered with."""
+    """What a GET is answered with; 0 if nobody answers."""
     request = urllib.request.Request(url, headers={"Host": host} if host else {})
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
         return error.code
+    except OSError:
+        return 0
 
 
 def test_a_tenants_address_is_its_path_on_the_gateway(acme: Access, slow: Future[list[float]]) -> None:
     assert urlsplit(acme.endpoint).path == "/acme/v1"
-    assert answers(acme)
+    until(lambda: answers(acme), "it answers there")
 
 
 def test_the_pieces_of_a_stream_pass_as_they_are_made(acme: Access) -> None:
-    came = pieces(acme, 200, 10)
-    assert len(came) == 10
+    # Longer than a busy machine may stand still with the first piece.
+    came = pieces(acme, 600, 20)
+    assert len(came) == 20
     assert came[-1] - came[0] > 1.0, "they came together"
 
 
@@ -75,7 +80,7 @@ def test_nothing_but_the_tenants_api_is_let_through(acme: Access, path: str) -> 
 
 def test_a_host_name_of_its_own_leads_to_one_tenant_and_to_its_api_alone(world: World) -> None:
     host = "chat.example.com"
-    with world.tenant("hosted", exposed=False, exposure={"hostnames": [host]}):
+    with world.tenant("hosted", exposed=False, exposure={"hostnames": [host]}, limits=COUNTS_ALONE):
         world.wait_ready("hosted")
         access = world.access("hosted")
         address = urlsplit(access.endpoint)
@@ -101,4 +106,4 @@ def test_a_node_port_leads_past_the_gateway(world: World) -> None:
 
 def test_a_stream_may_be_long_and_silent(slow: Future[list[float]]) -> None:
     first, second = slow.result(timeout=120)
-    assert second - first > SILENCE - 1
+    assert second - first > ENVOYS_OWN

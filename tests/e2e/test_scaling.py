@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e import load
 from tests.e2e.load import ROOM, SLEEPER, SMALL
-from tests.e2e.world import ANSWER, HELLO, MODEL, Access, World, until
+from tests.e2e.world import ANSWER, COUNTS_ALONE, HELLO, MODEL, Access, World, until
 
 #: Requests in flight that the tenant aims at for each of its pods.
 TARGET = 4
@@ -22,12 +22,11 @@ FIRST_BYTE_WITHIN = 5.0
 WAKES = 3
 
 
-@pytest.mark.timeout(400)
 def test_five_times_the_load_gets_its_pods_and_gives_them_back_without_a_cut_stream(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scaling = {"minReplicas": 1, "maxReplicas": 6, "targetInFlight": TARGET}
-    with world.tenant("scaled", autoscaling=scaling, limits=ROOM, resources=SMALL):
+    with world.tenant("scaled", autoscaling=scaling, limits=ROOM | COUNTS_ALONE, resources=SMALL):
         world.wait_ready("scaled")
         access = world.access("scaled")
         until(lambda: asked(access) == ANSWER, "the endpoint answers")
@@ -39,7 +38,6 @@ def test_five_times_the_load_gets_its_pods_and_gives_them_back_without_a_cut_str
     assert (cut, more) == (0, 0)
 
 
-@pytest.mark.timeout(400)
 def test_a_sleeping_tenant_answers_within_seconds_and_two_hundred_at_once(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,7 +61,6 @@ def test_a_sleeping_tenant_answers_within_seconds_and_two_hundred_at_once(
     assert load.percentile(took, 0.95) <= FIRST_BYTE_WITHIN
 
 
-@pytest.mark.timeout(240)
 def test_a_bad_key_wakes_nobody_and_an_open_stream_keeps_its_tenant_awake(world: World) -> None:
     with world.tenant("light", **SLEEPER):
         world.wait_ready("light")

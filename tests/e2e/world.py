@@ -26,7 +26,11 @@ ANSWER = "This is the simulator speaking; it says what it is"
 SIMULATOR_URL = "http://simulator.simulator.svc.cluster.local/v1"
 
 #: Seconds for anything that the platform does by itself on a machine that is busy with tests.
-PATIENCE = 90.0
+PATIENCE = 180.0
+
+#: Limits under which nobody is refused because a busy machine keeps Redis from answering in time; where the answers are
+#: what is tested, and not who counts them.
+COUNTS_ALONE = {"whenUnavailable": "LocalShare"}
 
 Object = dict[str, Any]
 
@@ -45,7 +49,7 @@ class Access:
     def sdk(self, **options: Any) -> openai.OpenAI:
         """The SDK as a developer sets it up, but without retries, which would hide a gap."""
         return openai.OpenAI(
-            **{"base_url": self.endpoint, "api_key": self.key, "max_retries": 0, "timeout": 30, **options}
+            **{"base_url": self.endpoint, "api_key": self.key, "max_retries": 0, "timeout": 60, **options}
         )
 
 
@@ -58,11 +62,11 @@ class World:
     #: The cluster's nodes, where they are containers of ours.
     kind: Cluster | None = None
 
-    def kubectl(self, *arguments: str, given: str | None = None, timeout: float = 180) -> str:
+    def kubectl(self, *arguments: str, given: str | None = None, timeout: float = 240) -> str:
         """Run kubectl and return what it printed. Raises `CommandError` with what it said."""
         return _run([*self.target.kubectl, *arguments], given, timeout)
 
-    def helm(self, *arguments: str, given: str | None = None, timeout: float = 300) -> str:
+    def helm(self, *arguments: str, given: str | None = None, timeout: float = 420) -> str:
         """Run Helm on the platform's release. Raises `CommandError` with what it said."""
         return _run([*self.target.helm, "--namespace", release.NAMESPACE, *arguments], given, timeout)
 
@@ -154,11 +158,18 @@ def until(done: Callable[[], bool], what: str, seconds: float = PATIENCE, pause:
 
 
 def answers(access: Access) -> bool:
-    """Tell whether the endpoint answers a chat; no listener yet counts as no, and so does nobody who counts (503)."""
+    """Tell whether the endpoint answers a chat; no listener yet counts as no, and so does nobody who counts (503).
+
+    And a route that the operator has been told of, but the gateway's proxy does not have yet: its own 404 has no code.
+    """
     try:
         with access.sdk() as sdk:
             return sdk.chat.completions.create(model=MODEL, messages=HELLO).choices[0].message.content == ANSWER
     except (openai.APIConnectionError, openai.InternalServerError):
+        return False
+    except openai.NotFoundError as error:
+        if error.code is not None:
+            raise
         return False
 
 
