@@ -11,10 +11,10 @@ SYSTEM = "--namespace=tenantry-system"
 def stores(world: World) -> World:
     """The platform with its datastores ready."""
     if not world.exists("deployment", "redis", SYSTEM):
-        settings = ("--reuse-values", "--set", "dev.datastores.enabled=true", "--wait", "--timeout=180s")
+        settings = ("--reuse-values", "--set", "dev.datastores.enabled=true", "--wait", "--timeout=360s")
         world.helm("upgrade", "tenantry", world.chart, *settings)
     for name in ("redis", "postgres"):
-        world.kubectl("rollout", "status", f"deployment/{name}", SYSTEM, "--timeout=120s")
+        world.kubectl("rollout", "status", f"deployment/{name}", SYSTEM, "--timeout=200s")
     return world
 
 

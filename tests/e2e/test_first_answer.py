@@ -73,18 +73,26 @@ def test_a_body_over_the_limit_is_refused_as_too_large(acme: Access) -> None:
 
 
 def test_kubectl_shows_what_a_platform_engineer_looks_for(world: World, acme: Access) -> None:
-    head, *rows = world.kubectl("get", "tenants").splitlines()
+    head, *_ = world.kubectl("get", "tenants").splitlines()
     assert head.split() == ["NAME", "TIER", "READY", "REASON", "ENDPOINT", "SPEND", "AGE"]
-    row = next(row for row in rows if row.startswith("acme "))
-    assert row.split()[:5] == ["acme", "standard", "True", "Ready", acme.endpoint]
+
+    def shown() -> bool:
+        row = next(row for row in world.kubectl("get", "tenants").splitlines() if row.startswith("acme "))
+        return row.split()[:5] == ["acme", "standard", "True", "Ready", acme.endpoint]
+
+    until(shown, "acme's row says all of that")
     assert world.kubectl("get", "ten").splitlines()[0] == head
 
 
 def test_deleting_a_tenant_leaves_nothing(world: World) -> None:
     with world.tenant("brief", exposed=False):
         world.wait_ready("brief")
-        world.kubectl("delete", "tenant", "brief", "--wait", "--timeout=60s")
+        world.kubectl("delete", "tenant", "brief", "--wait", "--timeout=180s")
         until(lambda: not world.exists("namespace", "tenant-brief"), "the namespace is gone")
         kinds = world.kubectl("api-resources", "--namespaced=false", "--verbs=list", "--output=name").split()
         selector = "--selector=tenantry.dev/tenant=brief"
-        assert world.kubectl("get", ",".join(kinds), selector, "--output=name").strip() == ""
+
+        def nothing() -> bool:
+            return world.kubectl("get", ",".join(kinds), selector, "--output=name").strip() == ""
+
+        until(nothing, "nothing outside of the namespace is left")

@@ -45,7 +45,7 @@ def localcluster(state: Path, *argv: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def eventually(question: Callable[[], bool], what: str, seconds: float = 90) -> None:
+def eventually(question: Callable[[], bool], what: str, seconds: float = 180) -> None:
     """Wait until the answer is yes."""
     deadline = time.monotonic() + seconds
     while not question():
@@ -136,8 +136,8 @@ def test_up_after_a_killed_up_gives_a_system_node_and_spot_workers_in_two_zones(
 
 @pytest.mark.usefixtures("probe")
 def test_pods_of_all_nodes_reach_each_other_and_answer_at_the_host_port(cluster: Cluster) -> None:
-    eventually(lambda: answers(cluster), "answers at the host port", 30)
-    assert pods_reach_each_other(cluster)
+    eventually(lambda: answers(cluster), "answers at the host port")
+    eventually(lambda: pods_reach_each_other(cluster), "pods reach each other")
 
 
 @pytest.mark.usefixtures("probe")
@@ -195,8 +195,9 @@ def test_another_checkout_comes_and_goes_without_touching_this_one(cluster: Clus
         assert names(theirs, "ps", "--all", "{{.Names}}") == ""
     assert localcluster(other.state, "down", "--all").returncode == 0
     assert not other.state.exists()
-    assert answers(cluster)
-    assert pods_reach_each_other(cluster)
+    # Not at the first attempt: each has two seconds, and a busy machine may stand still longer.
+    eventually(lambda: answers(cluster), "it answers as before", 60)
+    eventually(lambda: pods_reach_each_other(cluster), "its pods reach each other as before", 60)
 
 
 def test_a_port_that_is_taken_is_refused_before_anything_starts(tmp_path: Path) -> None:

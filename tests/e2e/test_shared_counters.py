@@ -88,10 +88,11 @@ def rows(world: World, tenant: str) -> int:
 def test_what_was_used_is_in_the_ledger_and_in_the_status_within_a_minute(
     world: World, pair: tuple[Access, Access]
 ) -> None:
-    with pair[0].sdk() as sdk:
-        before = rows(world, "north")
-        for _ in range(5):
-            sdk.chat.completions.create(model=MODEL, messages=HELLO)
+    stream = ("XLEN", "tn:{north}:usage")
+    until(lambda: redis(world, administrator(world), *stream) == "0", "what was used before is in the ledger")
+    before = rows(world, "north")
+    for _ in range(5):
+        until(lambda: answers(pair[0]), "it answers", pause=0.05)
     took = until(lambda: rows(world, "north") == before + 5, "each request has a row", seconds=60)
     until(lambda: usage(world, "north").get("requests", 0) >= before + 5, "the status says so", seconds=60 - took)
     used = usage(world, "north")
@@ -169,6 +170,6 @@ def test_pods_that_lose_redis_say_so_and_come_back(world: World, pair: tuple[Acc
         assert condition(world, "north", "Ready")["status"] in ("True", "False")
     finally:
         world.kubectl("scale", "deployment/redis", "--replicas=1", SYSTEM)
-        world.kubectl("rollout", "status", "deployment/redis", SYSTEM, "--timeout=120s")
+        world.kubectl("rollout", "status", "deployment/redis", SYSTEM, "--timeout=200s")
     until(lambda: answers(pair[0]), "it answers again, with a user that Redis had lost", pause=0.5)
     until(lambda: condition(world, "north", "Degraded")["status"] == "False", "all is well")
