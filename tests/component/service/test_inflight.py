@@ -23,7 +23,7 @@ async def load(of: Service) -> dict[str, Any]:
     """The pod's answer."""
 
     def ask() -> dict[str, Any]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{of.port}/tenantry/v1/inflight", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{of.port}/tenantry/v1/inflight", timeout=60) as answer:
             found = json.load(answer)
         assert isinstance(found, dict)
         return found
@@ -33,14 +33,15 @@ async def load(of: Service) -> dict[str, Any]:
 
 async def test_an_open_stream_is_counted_until_it_ends(running: Service) -> None:
     assert (await load(running))["requests"] == 0
-    slow = {"x-simulator-output-tokens": "4", "x-simulator-gap-ms": "50"}
+    held = {"x-simulator-output-tokens": "4", "x-simulator-hold-after": "2"}
     async with running.sdk() as sdk:
         stream = await sdk.chat.completions.create(
-            model="gpt-4o-mini", messages=[{"role": "user", "content": "hi"}], stream=True, extra_headers=slow
+            model="gpt-4o-mini", messages=[{"role": "user", "content": "hi"}], stream=True, extra_headers=held
         )
         await anext(aiter(stream))
         during = await load(running)
         assert (during["requests"], during["streams"], during["idleSeconds"]) == (1, 1, 0.0)
+        running.simulator.released.set()
         async for _ in stream:
             pass
     await running.settled()

@@ -36,7 +36,8 @@ async def test_a_retry_after_a_timeout_gets_the_answer_that_was_paid_for(running
 
 
 async def test_a_stream_that_was_left_comes_again_whole(running: Service) -> None:
-    client, headers = running.sdk(), {"idempotency-key": "order-2", "x-simulator-gap-ms": "20"}
+    # It is under way until it is released.
+    client, headers = running.sdk(), {"idempotency-key": "order-2", "x-simulator-hold-after": "2"}
     options: dict[str, Any] = {"model": "gpt-4o-mini", "messages": MESSAGES, "stream": True, "extra_headers": headers}
     first = await client.chat.completions.create(**options)
     async for _ in first:
@@ -44,6 +45,7 @@ async def test_a_stream_that_was_left_comes_again_whole(running: Service) -> Non
     await first.close()
     with pytest.raises(openai.ConflictError, match="under way"):
         await client.chat.completions.create(**options)
+    running.simulator.released.set()
     await until(lambda: not running.engine.telemetry.in_flight)
     words = [chunk.choices[0].delta.content async for chunk in await client.chat.completions.create(**options)]
     assert sum(bool(word) for word in words) == 10

@@ -23,6 +23,8 @@ class Behaviour:
     stall_after: int = -1
     #: Streams: cut the connection after so many events (-1: do not). 0 cuts before the head; others: within the body.
     die_after: int = -1
+    #: Streams: wait after so many events for ``POST /simulator/release`` (-1: do not). 0: any answer, before its head.
+    hold_after: int = -1
     #: 1: no usage anywhere.
     omit_usage: int = 0
     #: 1: close the connection after the answer instead of keeping it, without declaring a length.

@@ -23,6 +23,8 @@ class Simulator:
         self.behaviour = behaviour
         self.expected_authorization = expected_authorization
         self.connections: set[Connection] = set()
+        #: What is held goes on, once and for all.
+        self.released = asyncio.Event()
         self.reset()
 
     def reset(self) -> None:
@@ -161,7 +163,7 @@ class Connection(asyncio.Protocol):
         request = self._read(body)
         simulator.last_request["body"] = body.decode("utf-8", "replace") if len(body) < 65536 else len(body)
         simulator.last_request["body_sha256"] = hashlib.sha256(body).hexdigest()
-        if behaviour.latency_ms or behaviour.stall_after >= 0 or behaviour.gap_ms:
+        if behaviour.latency_ms or behaviour.stall_after >= 0 or behaviour.gap_ms or behaviour.hold_after >= 0:
             self.task = asyncio.get_running_loop().create_task(self._later(behaviour, method, path, request))
         else:
             self._answer(behaviour, method, path, request)
@@ -180,6 +182,8 @@ class Connection(asyncio.Protocol):
         await asyncio.sleep(behaviour.latency_ms / 1000)
         if behaviour.stall_after == 0 or (behaviour.stall_after > 0 and not request.get("stream")):
             await asyncio.Event().wait()
+        if behaviour.hold_after == 0:
+            await self.simulator.released.wait()
         events = self._answer(behaviour, method, path, request)
         for index, event in enumerate(events):
             if index == behaviour.stall_after:
@@ -187,6 +191,8 @@ class Connection(asyncio.Protocol):
             if index == behaviour.die_after:
                 self.transport.abort()
                 return
+            if index == behaviour.hold_after:
+                await self.simulator.released.wait()
             self._write_event(event)
             await self.writable.wait()
             await asyncio.sleep(behaviour.gap_ms / 1000)
@@ -335,7 +341,7 @@ class Connection(asyncio.Protocol):
         self.transport.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n" + framing + b"\r\n\r\n"
         )
-        if behaviour.gap_ms or behaviour.stall_after >= 0 or behaviour.latency_ms:
+        if behaviour.gap_ms or behaviour.stall_after >= 0 or behaviour.latency_ms or behaviour.hold_after >= 0:
             return events
         for index, event in enumerate(events):
             if index == behaviour.die_after:
@@ -379,6 +385,9 @@ class Connection(asyncio.Protocol):
                 self.answer(200, answers.dump({"ok": True}))
             elif (method, path) == ("POST", "/simulator/reset"):
                 simulator.reset()
+                self.answer(200, answers.dump({"ok": True}))
+            elif (method, path) == ("POST", "/simulator/release"):
+                simulator.released.set()
                 self.answer(200, answers.dump({"ok": True}))
             else:
                 self.answer(404, answers.error(404, f"the simulator has no {method} {path}"))
