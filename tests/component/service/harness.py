@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import os
+import random
 import re
 import socket
 import sqlite3
@@ -14,19 +16,19 @@ import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import uvicorn
-from openai import AsyncOpenAI, OpenAI
+from openai import AsyncOpenAI, OpenAI, Timeout
 from tenantry_service import app
 from tenantry_service import policy as policies
 from tenantry_service.ledger.sqlite import SqliteLedger
 from tenantry_service.limits.memory import MemoryLimiter
 from tenantry_service.policy import Key, Policy, Upstream
-from tenantry_service.proxy.engine import Engine
+from tenantry_service.proxy.engine import SWEEP_SECONDS, Engine
 from tenantry_service.proxy.messages import Timer
 from tenantry_service.proxy.pool import Upstreams
 from tenantry_service.proxy.protocol import protocol_class
@@ -39,6 +41,16 @@ from uvicorn.server import ServerState
 ROOT = Path(__file__).parents[3]
 KEY = "tn_abcdefghijkl_0123456789012345678901234567890123456789"
 CREDENTIAL = "sk-the-platforms-own-credential"
+
+#: Longer than a machine stands still at times: who wants to see one of these pass sets it shorter.
+PATIENT: Mapping[Timer, float] = {Timer.CONNECT: 60.0, Timer.REQUEST_BODY: 60.0}
+#: The SDK's own, but for the five seconds that it has for connecting.
+SDK_TIMEOUT = Timeout(600, connect=60)
+#: A port at which nobody listens, and which no kernel gives to anybody.
+NOBODY = 1
+#: Ports that kernels give to nobody who asks for any (connections, too, have one), and Kubernetes to no Service.
+PORTS = range(20_000, 30_000)
+_next_port = itertools.count(random.randrange(len(PORTS)))
 
 
 def key_record(key: str = KEY, **more: Any) -> Key:
@@ -76,17 +88,21 @@ class Service:
 
     def sdk(self, key: str = KEY, **options: Any) -> AsyncOpenAI:
         """An asynchronous SDK client that does not retry unless told to."""
-        return AsyncOpenAI(base_url=self.base_url, api_key=key, **{"max_retries": 0, **options})
+        return AsyncOpenAI(base_url=self.base_url, api_key=key, **{"max_retries": 0, "timeout": SDK_TIMEOUT, **options})
 
     def sync_sdk(self, key: str = KEY, **options: Any) -> OpenAI:
         """The synchronous one; call it in a thread."""
-        return OpenAI(base_url=self.base_url, api_key=key, **{"max_retries": 0, **options})
+        return OpenAI(base_url=self.base_url, api_key=key, **{"max_retries": 0, "timeout": SDK_TIMEOUT, **options})
 
     def serve(self, **changes: Any) -> None:
         """Take over another policy."""
         document = policy(self.simulator_port, **changes)
         credentials = {upstream.name: CREDENTIAL for upstream in document.upstreams}
         self.engine.swap(Snapshot([TenantView(document, credentials)]))
+
+    def steady(self) -> None:
+        """From now on no pause of the machine is taken for an upstream or a client that lets us wait."""
+        self.engine._loop = Steady(asyncio.get_running_loop())  # type: ignore[assignment]
 
     async def raw(self, request: bytes, *, eof: bool = False) -> bytes:
         """Send bytes, return everything until the service closes."""
@@ -112,6 +128,24 @@ class Service:
         """The ledger."""
         await self.settled()
         return ledger_rows(self.ledger_path)
+
+
+class Steady:
+    """A loop by whose clock not more passes between two looks at deadlines than passes between them by rights."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._looked = self._now = loop.time()
+
+    def time(self) -> float:
+        """The loop's time, without the pauses."""
+        now = self._loop.time()
+        self._now += min(now - self._looked, SWEEP_SECONDS)
+        self._looked = now
+        return self._now
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
 
 
 async def until(condition: Callable[[], object], seconds: float = 60) -> None:
@@ -143,7 +177,7 @@ async def service(
     upstream_port = upstream.sockets[0].getsockname()[1]
     ledger = SqliteLedger(directory / "ledger.sqlite", batch_seconds=0.02)
     telemetry = Telemetry()
-    engine = Engine(MemoryLimiter(), ledger, telemetry, Upstreams(), timeouts or {})
+    engine = Engine(MemoryLimiter(), ledger, telemetry, Upstreams(), {**PATIENT, **(timeouts or {})})
     http = protocol_class(engine)
     protocol: Callable[..., asyncio.Protocol] = http
     config = uvicorn.Config(app.build(engine), http=http, log_config=None, lifespan="off")
@@ -181,18 +215,20 @@ class Program:
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of a control route."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that is free, and still is when the program that gets it has started."""
+    while True:
+        port = PORTS[next(_next_port) % len(PORTS)]
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager

@@ -10,14 +10,14 @@ from typing import Any
 
 import openai
 import pytest
-from tenantry_service.activator import door
+from tenantry_service.activator import door, pods
 from tenantry_service.activator.door import Door, House
 from tenantry_service.activator.sleepers import FRESH, Sleepers
 from tenantry_service.activator.waiting import Waiting
 from tenantry_service.policy import Limits
 from tenantry_service.roster import Sleeper, SleeperKey, SyncAnswer
 
-from tests.component.service.harness import KEY, Service, chat_request, key_record, service, until
+from tests.component.service.harness import KEY, SDK_TIMEOUT, Service, chat_request, key_record, service, until
 
 CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "two words"}]}
 
@@ -47,7 +47,7 @@ class Activator:
     def sdk(self, key: str = KEY, **options: Any) -> openai.AsyncOpenAI:
         """A developer's client, without retries."""
         url = f"http://127.0.0.1:{self.port}/v1"
-        return openai.AsyncOpenAI(base_url=url, api_key=key, **{"max_retries": 0, **options})
+        return openai.AsyncOpenAI(base_url=url, api_key=key, **{"max_retries": 0, "timeout": SDK_TIMEOUT, **options})
 
     async def asked(self) -> None:
         """Wait until a request waits."""
@@ -55,11 +55,13 @@ class Activator:
 
 
 @pytest.fixture
-async def activator() -> AsyncIterator[Activator]:
+async def activator(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Activator]:
+    # A pod that is there is never one that does not answer, however slow the machine is.
+    monkeypatch.setattr(pods, "CONNECT", 60.0)
     calls: list[float] = []
     sleepers = Sleepers(time.monotonic)
     waiting = Waiting(300, 250, lambda: calls.append(time.monotonic()))
-    house = House(sleepers, waiting, patience=5, control=lambda path: (200, b"ok\n") if path == b"/healthz" else None)
+    house = House(sleepers, waiting, patience=60, control=lambda path: (200, b"ok\n") if path == b"/healthz" else None)
     server = await asyncio.get_running_loop().create_server(lambda: Door(house), "127.0.0.1", 0, backlog=512)
     found = Activator(server.sockets[0].getsockname()[1], house, calls, [])
     found.tells()
@@ -88,7 +90,7 @@ async def test_a_request_wakes_its_tenant_waits_and_is_answered(activator: Activ
 
 
 async def test_two_hundred_at_once_are_all_answered_and_wake_it_once(activator: Activator, pod: Service) -> None:
-    async with activator.sdk(timeout=30) as sdk:
+    async with activator.sdk(timeout=60) as sdk:
         asked = [asyncio.create_task(sdk.chat.completions.create(**CHAT)) for _ in range(200)]
         await until(lambda: activator.house.waiting.total == 200)
         # The pod has an address before it listens: one request finds out, for all.
@@ -105,7 +107,8 @@ async def test_two_hundred_at_once_are_all_answered_and_wake_it_once(activator: 
 
 async def test_a_stream_passes_as_it_comes(activator: Activator, pod: Service) -> None:
     activator.wakes(pod)
-    slow = {"x-simulator-output-tokens": "5", "x-simulator-gap-ms": "60"}
+    # Whatever stands still for a moment, what is still to come then takes longer than is asked for below.
+    slow = {"x-simulator-output-tokens": "5", "x-simulator-gap-ms": "200"}
     came = []
     async with activator.sdk() as sdk:
         async for chunk in await sdk.chat.completions.create(**CHAT, stream=True, extra_headers=slow):
@@ -201,7 +204,7 @@ async def test_a_stream_that_waits_long_is_kept_alive_and_then_told(
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
     assert await reader.readline() == b": waking up\n"
     activator.wakes(pod)
-    rest = await asyncio.wait_for(reader.read(), 10)
+    rest = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     events = [line for line in rest.split(b"\n") if line.startswith(b"data: ")]
     if refuses:
@@ -219,12 +222,12 @@ async def test_requests_that_are_none_are_refused(activator: Activator) -> None:
     ):
         reader, writer = await asyncio.open_connection("127.0.0.1", activator.port)
         writer.write(sent)
-        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 400 ")
+        assert (await asyncio.wait_for(reader.read(), 60)).startswith(b"HTTP/1.1 400 ")
         writer.close()
 
 
 async def test_control_routes_are_its_own(activator: Activator) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", activator.port)
     writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
-    assert b"200" in await asyncio.wait_for(reader.read(), 5)
+    assert b"200" in await asyncio.wait_for(reader.read(), 60)
     writer.close()

@@ -15,7 +15,6 @@ from tenantry_service.proxy.messages import Timer
 
 from tests.component.service.harness import CREDENTIAL, Service, service
 
-SHORT = {Timer.FIRST_BYTE: 5, Timer.IDLE: 1.5, Timer.CONNECT: 1}
 #: Six seconds of what passes for audio.
 SOUND = bytes(6000)
 Sdk = Any
@@ -23,7 +22,7 @@ Sdk = Any
 
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Service]:
-    async with service(tmp_path, SHORT) as found:
+    async with service(tmp_path) as found:
         yield found
 
 
@@ -334,6 +333,9 @@ async def test_a_stream_of_events_that_breaks_off_ends_with_an_error_event(
     running: Service, fault: dict[str, str]
 ) -> None:
     headers = {f"x-simulator-{name.replace('_', '-')}": value for name, value in fault.items()}
+    if "stall_after" in fault:
+        running.steady()
+        running.engine.seconds[Timer.IDLE] = 1.5
     async with running.sdk() as sdk:
         stream = await sdk.responses.create(
             model="gpt-4o-mini", input="x", stream=True, extra_headers={**headers, "x-simulator-gap-ms": "5"}

@@ -25,6 +25,7 @@ async def test_a_silent_stream_is_kept_alive_by_comments_and_is_still_given_up_i
     running: Service, path: str
 ) -> None:
     request = chat_request(extra=b"x-simulator-stall-after: 3\r\nconnection: close\r\n", stream=True)
+    running.steady()
     answer = await running.raw(request.replace(b"chat/completions", path.encode()))
     assert 2 <= answer.count(b": keep-alive\n\n") <= 8
     head, _, rest = answer.partition(b": keep-alive\n\n")
@@ -34,6 +35,7 @@ async def test_a_silent_stream_is_kept_alive_by_comments_and_is_still_given_up_i
 
 
 async def test_a_stream_that_speaks_gets_no_comment(running: Service) -> None:
+    running.steady()
     answer = await running.raw(chat_request(extra=b"x-simulator-gap-ms: 60\r\nconnection: close\r\n", stream=True))
     assert b"[DONE]" in answer
     assert b"keep-alive\n" not in answer
@@ -45,18 +47,19 @@ async def test_bodies_that_are_held_are_bounded_for_the_process(running: Service
     head = HEAD + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
     writer.write(head)
-    await asyncio.sleep(0.05)
+    # What comes with the head is not counted.
+    await until(lambda: running.engine.telemetry.in_flight == 1)
     writer.write(body[:-1])
     await until(lambda: running.engine.held_bytes > 200_000)
     refused_reader, refused = await asyncio.open_connection("127.0.0.1", running.port)
     refused.write(head)
-    await asyncio.sleep(0.05)
+    await until(lambda: running.engine.telemetry.in_flight == 2)
     refused.write(body[:-1])
-    answer = await asyncio.wait_for(refused_reader.read(), 5)
+    answer = await asyncio.wait_for(refused_reader.read(), 60)
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert b"retry-after: 1\r\n" in answer
     writer.write(body[-1:])
-    assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 200 ")
+    assert (await asyncio.wait_for(reader.read(), 60)).startswith(b"HTTP/1.1 200 ")
     await running.settled()
     assert running.engine.held_bytes == 0
     for closed in (writer, refused):
@@ -72,5 +75,5 @@ async def test_a_body_in_tiny_pieces_is_understood(running: Service) -> None:
         writer.write(chunks[start : start + 50])
         await asyncio.sleep(0)
     writer.write(b"0\r\n\r\n")
-    assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 200 ")
+    assert (await asyncio.wait_for(reader.read(), 60)).startswith(b"HTTP/1.1 200 ")
     writer.close()

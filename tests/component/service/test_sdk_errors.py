@@ -18,7 +18,7 @@ from tenantry_service.policy import Budget, Keeping, KeyLimits, Limits, Models, 
 from tenantry_service.proxy import breaker, pool, protocol
 from tenantry_service.proxy.messages import Timer
 
-from tests.component.service.harness import KEY, Service, chat_request, free_port, key_record, service, until
+from tests.component.service.harness import KEY, NOBODY, Service, chat_request, key_record, service, until
 
 Sdk = Any
 HELLO = [{"role": "user", "content": "hello there"}]
@@ -26,7 +26,7 @@ HELLO = [{"role": "user", "content": "hello there"}]
 
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Service]:
-    patient = {Timer.FIRST_BYTE: 60, Timer.IDLE: 60, Timer.CONNECT: 30, Timer.REQUEST_BODY: 60}
+    patient = {Timer.FIRST_BYTE: 60, Timer.IDLE: 60}
     async with service(tmp_path, patient) as found:
         yield found
 
@@ -137,7 +137,7 @@ def keyed(**more: str) -> Callable[[Sdk], Any]:
     return lambda sdk: chat(sdk, extra_headers={"idempotency-key": "k", **more})
 
 
-OFF = (Upstream(name="gone", base_url=f"http://127.0.0.1:{free_port()}"),)
+OFF = (Upstream(name="gone", base_url=f"http://127.0.0.1:{NOBODY}"),)
 OTHERS = (Upstream(name="others", base_url="http://127.0.0.1:1", models=("o3*",)),)
 NANO = Budget(amount_nano_usd=10, window=Window.DAY)
 LONG = "x" * 300_000
@@ -161,7 +161,9 @@ CASES = {
         call=lambda sdk: chat(sdk, **told(stall_after=0)),
         meanwhile=lambda running: running.engine.end_all(),
     ),
-    "OVERLOADED": Case(errors.OVERLOADED, SERVER, patches=((protocol, "MAX_CONNECTIONS", -1),)),
+    "OVERLOADED": Case(
+        errors.OVERLOADED, SERVER, patches=((protocol, "MAX_CONNECTIONS", -1), (protocol, "RESERVED_SECONDS", 60.0))
+    ),
     "NO_ROOM": Case(
         errors.NO_ROOM,
         SERVER,

@@ -141,7 +141,7 @@ def test_the_sdk_is_asked_for_every_row_of_the_table_and_for_no_other() -> None:
 
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Service]:
-    patient = {Timer.FIRST_BYTE: 60, Timer.IDLE: 60, Timer.CONNECT: 30}
+    patient = {Timer.FIRST_BYTE: 60, Timer.IDLE: 60}
     async with service(tmp_path, patient) as found:
         yield found
 

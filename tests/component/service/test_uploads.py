@@ -11,16 +11,23 @@ import pytest
 from tenantry_service.policy import Limits, Models, Upstream
 from tenantry_service.proxy.messages import Timer
 
-from tests.component.service.harness import KEY, Service, service, service_program, simulator_program, until
+from tests.component.service.harness import (
+    KEY,
+    SDK_TIMEOUT,
+    Service,
+    service,
+    service_program,
+    simulator_program,
+    until,
+)
 
-SHORT = {Timer.REQUEST_BODY: 1.0, Timer.IDLE: 1.0, Timer.FIRST_BYTE: 5, Timer.CONNECT: 1}
 HEAD = f"POST /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n".encode()
 MIB = 1024 * 1024
 
 
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Service]:
-    async with service(tmp_path, SHORT) as found:
+    async with service(tmp_path) as found:
         yield found
 
 
@@ -79,7 +86,7 @@ async def test_every_byte_arrives_in_the_framing_that_it_came_in(
     for start in range(0, len(framed), 10_000):
         writer.write(framed[start : start + 10_000])
         await asyncio.sleep(0)
-    assert b"200 OK" in await asyncio.wait_for(reader.readuntil(b"{}"), 5)
+    assert b"200 OK" in await asyncio.wait_for(reader.readuntil(b"{}"), 60)
     head, _, sent = reluctant.seen.partition(b"\r\n\r\n")
     assert kind in head.lower()
     if not chunked:
@@ -110,15 +117,16 @@ async def test_a_slow_upstream_slows_its_client(running: Service, reluctant: Rel
     assert written < 32 * MIB
     reluctant.gate.set()
     await pouring
-    assert b"200 OK" in await asyncio.wait_for(reader.readuntil(b"{}"), 20)
+    assert b"200 OK" in await asyncio.wait_for(reader.readuntil(b"{}"), 60)
     assert reluctant.read == 64 * MIB + 3
     writer.close()
 
 
 async def test_an_upstream_that_takes_nothing_is_a_timeout(running: Service, reluctant: Reluctant) -> None:
+    running.engine.seconds[Timer.IDLE] = 1.0
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
     writer.write(HEAD + b"content-length: 100000000\r\n\r\n" + bytes(40 * MIB))
-    assert b" 504 " in await asyncio.wait_for(reader.readline(), 10)
+    assert b" 504 " in await asyncio.wait_for(reader.readline(), 60)
     writer.transport.abort()
     assert reluctant.connections == 1
     (row,) = await running.rows()
@@ -132,11 +140,13 @@ async def test_an_upstream_that_takes_nothing_is_a_timeout(running: Service, rel
 async def test_a_client_that_stops_in_the_middle_ends_its_request_upstream(
     running: Service, leave: str, error_type: str
 ) -> None:
+    if leave == "stall":
+        running.engine.seconds[Timer.REQUEST_BODY] = 1.0
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
     writer.write(HEAD + b"content-length: 100000\r\n\r\n" + bytes(50_000))
     await until(lambda: running.simulator.accepted)
     if leave == "stall":
-        assert b" 408 " in await asyncio.wait_for(reader.readline(), 10)
+        assert b" 408 " in await asyncio.wait_for(reader.readline(), 60)
     elif leave == "close":
         writer.close()
     else:
@@ -162,9 +172,9 @@ async def test_a_caller_who_waits_to_be_asked_is_asked_when_the_upstream_is_ther
     body = b'{"a":1}'
     head = HEAD + b"content-type: application/json\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n" % len(body)
     writer.write(head)
-    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60) == b"HTTP/1.1 100 Continue\r\n\r\n"
     writer.write(body)
-    assert b"200 OK" in await asyncio.wait_for(reader.readline(), 5)
+    assert b"200 OK" in await asyncio.wait_for(reader.readline(), 60)
     writer.close()
 
 
@@ -227,7 +237,9 @@ async def test_a_large_file_passes_in_bounded_memory(tmp_path: Path) -> None:
                     most = max(most, memory(served.process.pid))
                     await asyncio.sleep(0.02)
 
-            async with openai.AsyncOpenAI(base_url=served.base_url, api_key=key, max_retries=0) as sdk:
+            async with openai.AsyncOpenAI(
+                base_url=served.base_url, api_key=key, max_retries=0, timeout=SDK_TIMEOUT
+            ) as sdk:
                 await sdk.files.create(file=("small", io.BytesIO(b"x")), purpose="batch")
                 before = memory(served.process.pid)
                 watching = asyncio.create_task(watch())

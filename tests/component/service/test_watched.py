@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httptools
 import pytest
+from tenantry_service import traces
 from tenantry_service.watching import Watchers
 
 from tests.component.service.harness import Service, chat_request, service, until
@@ -40,8 +41,16 @@ class Collector:
 
 
 async def test_a_request_is_a_span_in_its_callers_trace_and_the_upstream_is_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A collector that is in this process is there, however slow the machine is.
+    monkeypatch.setattr(traces, "SEND_SECONDS", 60.0)
+    printed: list[str] = []
+
+    def all_printed() -> bool:
+        printed.extend(capsys.readouterr().out.splitlines())
+        return len(printed) >= 3
+
     collector = Collector()
     listening = await asyncio.start_server(collector, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1/traces"
@@ -57,13 +66,14 @@ async def test_a_request_is_a_span_in_its_callers_trace_and_the_upstream_is_told
         assert b" 401 " in await running.raw(chat_request("tn_x_y", extra=extra))
         await until(lambda: len(collector.spans) == 2)
         await asyncio.to_thread(watchers.close)
+        await until(all_printed)
     listening.close()
     span, refused = collector.spans
     assert (span["traceId"], span["parentSpanId"]) == (PARENT[3:35], PARENT[36:52])
     assert seen == f"00-{span['traceId']}-{span['spanId']}-01"
     assert {"key": "tenantry.tenant", "value": {"stringValue": "acme"}} in span["attributes"]  # type: ignore[operator]
     assert {"key": "http.response.status_code", "value": {"intValue": "401"}} in refused["attributes"]  # type: ignore[operator]
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    lines = [json.loads(line) for line in printed]
     assert [line["status"] for line in lines] == [200, 200, 401]
     assert [line["trace_id"] is None for line in lines] == [False, True, False]
     assert running.metric("tenantry_dropped_observations_total") == 0
