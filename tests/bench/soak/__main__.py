@@ -116,7 +116,7 @@ class Service:
 
     def metrics(self) -> str:
         """What Prometheus reads."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=60) as answer:
             return str(answer.read().decode())
 
     def look(self, seconds: float) -> Look:
