@@ -37,7 +37,7 @@ def test_a_build_that_fails_leaves_nothing_and_is_tried_again(tmp_path: Path) ->
 
 def test_two_builders_at_once_build_once(tmp_path: Path) -> None:
     calls: list[Path] = []
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=60)
 
     def run() -> None:
         both.wait()
@@ -47,7 +47,7 @@ def test_two_builders_at_once_build_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert len(calls) == 1
 
 

@@ -16,7 +16,7 @@ def quiet() -> Progress:
 
 
 def test_independent_steps_run_at_the_same_time(tmp_path: Path) -> None:
-    together = threading.Barrier(2, timeout=20)
+    together = threading.Barrier(2, timeout=60)
 
     def meet(_: StepLog) -> None:
         together.wait()
@@ -67,7 +67,7 @@ def test_a_failure_stops_running_programs_and_starts_nothing_more(tmp_path: Path
         log.run([PYTHON, "-c", "import time; time.sleep(600)"])
 
     def fail(_: StepLog) -> None:
-        long_one_runs.wait(20)
+        long_one_runs.wait(60)
         raise ProgramFailed(["it"], "broke")
 
     steps = [Step("long", wait_long), Step("bad", fail), Step("later", lambda _: later.append("ran"), after=("bad",))]

@@ -3,11 +3,16 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from unittest import mock
 
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from tenantry_operator.kube import http
 from tenantry_operator.kube.config import Access
 from tenantry_operator.kube.tokens import StaticToken
+
+#: Seconds that a server in this process is waited for: it is there, however slow the machine is.
+PATIENCE = 60.0
 
 
 @dataclass(slots=True)
@@ -45,8 +50,9 @@ async def serving(answer: Answer) -> AsyncIterator[Api]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handle)
     async with TestServer(app) as server:
-        api.access = Access(server=str(server.make_url("")).rstrip("/"), tokens=StaticToken("letmein"))
-        yield api
+        with mock.patch.object(http, "CONNECT_TIMEOUT", PATIENCE):
+            api.access = Access(server=str(server.make_url("")).rstrip("/"), tokens=StaticToken("letmein"))
+            yield api
 
 
 def refusal(code: int, reason: str, *, cause: str = "", headers: dict[str, str] | None = None) -> web.Response:

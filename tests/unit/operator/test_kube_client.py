@@ -11,7 +11,7 @@ from tenantry_operator.kube.config import Access
 from tenantry_operator.kube.resources import CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, PODS
 from tenantry_operator.kube.transport import THROTTLED_TRIES
 
-from tests.unit.operator.apiserver import Asked, refusal, serving
+from tests.unit.operator.apiserver import PATIENCE, Asked, refusal, serving
 
 
 class Named(msgspec.Struct):
@@ -133,7 +133,7 @@ async def test_writes_in_flight_are_capped_and_reads_go_past_them() -> None:
 
     async with serving(slow) as api, Client(api.access, manager="m", writes_in_flight=3) as client:
         writes = [asyncio.create_task(client.create(PODS, {}, namespace="n", into=Nothing)) for _ in range(10)]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while now[0] < 3:  # noqa: ASYNC110 - counted by the server
                 await asyncio.sleep(0.005)
         await client.get(PODS, "a", namespace="n", into=Nothing)
@@ -201,13 +201,13 @@ async def test_a_cancelled_write_gives_its_place_back() -> None:
 
     async with serving(never) as api, Client(api.access, manager="m", writes_in_flight=1) as client:
         first = asyncio.create_task(client.create(PODS, {}, namespace="n", into=Nothing))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not api.asked:  # noqa: ASYNC110 - filled by the server
                 await asyncio.sleep(0.005)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         second = asyncio.create_task(client.create(PODS, {}, namespace="n", into=Nothing))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while len(api.asked) < 2:  # noqa: ASYNC110 - filled by the server
                 await asyncio.sleep(0.005)
         second.cancel()

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from unittest import mock
 
 import pytest
 import uvloop
 from tenantry_operator.kube import http
 from tenantry_operator.kube.http import ConnectionEnded, Server
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 pytestmark = pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy")
 
 
@@ -57,8 +58,9 @@ async def serving(served: Served) -> AsyncIterator[Server]:
     listening = await asyncio.start_server(served, "127.0.0.1", 0)
     client = Server(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/base/", True)
     try:
-        async with asyncio.timeout(PATIENCE):
-            yield client
+        with mock.patch.object(http, "CONNECT_TIMEOUT", PATIENCE):
+            async with asyncio.timeout(PATIENCE):
+                yield client
     finally:
         client.close()
         listening.close()

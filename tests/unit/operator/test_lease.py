@@ -12,7 +12,7 @@ from aiohttp import web
 from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.lease import Lease, LeaseLost, Owner, Timing
 
-from tests.unit.operator.apiserver import Asked, refusal, serving
+from tests.unit.operator.apiserver import PATIENCE, Asked, refusal, serving
 
 QUICK = Timing(duration=8, deadline=5, renew=0.01, retry=0.01)
 
@@ -104,7 +104,7 @@ async def test_a_holder_that_renews_keeps_it() -> None:
         keeping = asyncio.create_task(a.keep())
         for step in range(6):
             version = store.version
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 while store.version == version:  # noqa: ASYNC110 - counted by the server
                     await asyncio.sleep(0.005)
             store.now += 4
@@ -132,7 +132,7 @@ async def test_no_renewal_in_time_is_a_loss() -> None:
         await asyncio.sleep(0.05)
         assert not keeping.done()
         store.now = 5.1
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             with pytest.raises(LeaseLost):
                 await keeping
 
@@ -142,7 +142,7 @@ async def test_being_overruled_is_a_loss_at_once() -> None:
         a, b = candidate("a"), candidate("b")
         await a.try_acquire()
         keeping = asyncio.create_task(a.keep())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not await b.try_acquire(force=True):  # noqa: ASYNC110 - tries, as the hook does
                 await asyncio.sleep(0)
             with pytest.raises(LeaseLost, match="taken by another"):
@@ -158,7 +158,7 @@ async def test_a_renewal_whose_answer_got_lost_is_no_loss() -> None:
         assert store.lease is not None
         store.lease["metadata"]["resourceVersion"] = str(store.version)
         keeping = asyncio.create_task(a.keep())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while store.version < 4:  # noqa: ASYNC110 - counted by the server
                 await asyncio.sleep(0.005)
         assert not keeping.done()
@@ -184,9 +184,13 @@ async def test_it_belongs_to_its_holders_owner_through_renewals_and_to_nobody_af
         assert store.lease is not None
         assert "ownerReferences" not in store.lease["metadata"]
         assert await hook.try_acquire(force=True)
+        version = store.version
         keeping = asyncio.create_task(hook.keep())
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(PATIENCE):
+            while store.version < version + 2:  # noqa: ASYNC110 - counted by the server
+                await asyncio.sleep(0.005)
         keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
         assert store.lease["metadata"]["ownerReferences"] == [
             {"apiVersion": "v1", "kind": "ServiceAccount", "name": "tenantry-operator", "uid": "uid-1"}
         ]
@@ -202,6 +206,6 @@ async def test_waiting_for_it_outlasts_a_server_that_fails() -> None:
         await asyncio.sleep(0.05)
         assert not waiting.done()
         store.failing = False
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await waiting
         assert a.holds()

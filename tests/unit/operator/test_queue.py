@@ -252,7 +252,7 @@ class Worker:
 async def until(condition: object) -> None:
     """Let the loop run until the condition holds."""
     assert callable(condition)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - the condition has no event to wait for
             await asyncio.sleep(0.005)
 
@@ -293,7 +293,7 @@ async def test_drain_lets_work_under_way_end_and_starts_nothing_new() -> None:
     running = asyncio.create_task(queue.run())
     queue.add("a", Lane.CHANGE)
     await until(lambda: worker.begun == ["a"])
-    draining = asyncio.create_task(queue.drain(5.0))
+    draining = asyncio.create_task(queue.drain(60.0))
     await asyncio.sleep(0)
     queue.add("b", Lane.CHANGE)
     await asyncio.sleep(0.02)
@@ -312,7 +312,7 @@ async def test_cancelling_the_queue_cancels_what_is_under_way() -> None:
     await until(lambda: worker.begun == ["a"])
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    assert await queue.drain(1.0)
+    assert await queue.drain(60.0)
 
 
 async def test_a_bug_is_told_and_telling_of_it_can_fail_too() -> None:

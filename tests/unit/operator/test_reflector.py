@@ -12,9 +12,7 @@ from tenantry_operator.kube.client import Client
 from tenantry_operator.kube.reflector import Reflector
 from tenantry_operator.kube.resources import CONFIG_MAPS
 
-from tests.unit.operator.apiserver import Api, Asked, refusal, serving
-
-PATIENCE = 10.0
+from tests.unit.operator.apiserver import PATIENCE, Api, Asked, refusal, serving
 
 
 class Meta(msgspec.Struct, rename="camel"):

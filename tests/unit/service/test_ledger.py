@@ -16,6 +16,9 @@ from tenantry_service.ledger.inserts import KIND
 from tenantry_service.ledger.sqlite import SqliteLedger
 from tenantry_service.ledger.sqlite_file import LedgerError
 
+#: Seconds for the last batch of a ledger that closes; a slow machine may need more than those ten that a process has.
+PATIENCE = 60
+
 
 def event(number: int) -> UsageEvent:
     return UsageEvent(
@@ -42,7 +45,7 @@ def test_every_event_is_there_after_closing(tmp_path: Path, count: int) -> None:
     ledger = SqliteLedger(tmp_path / "ledger.sqlite")
     for number in range(count):
         ledger.append(event(number))
-    assert ledger.close() == 0
+    assert ledger.close(PATIENCE) == 0
     assert ids(tmp_path / "ledger.sqlite") == {f"req_{number}" for number in range(count)}
 
 
@@ -50,7 +53,7 @@ def test_an_event_that_comes_twice_is_there_once_and_unchanged(tmp_path: Path) -
     for cost in (3, 99):
         ledger = SqliteLedger(tmp_path / "ledger.sqlite")
         ledger.append(event(1)._replace(nano_usd=cost))
-        assert ledger.close() == 0
+        assert ledger.close(PATIENCE) == 0
     connection = sqlite3.connect(tmp_path / "ledger.sqlite")
     assert connection.execute("SELECT nano_usd FROM usage_events").fetchall() == [(3,)]
     connection.close()
@@ -69,7 +72,7 @@ def test_rows_of_few_kinds_and_of_many_are_read_as_they_were_given(tmp_path: Pat
     ledger = SqliteLedger(tmp_path / "ledger.sqlite")
     for one in given:
         ledger.append(one)
-    assert ledger.close() == 0
+    assert ledger.close(PATIENCE) == 0
     connection = sqlite3.connect(tmp_path / "ledger.sqlite")
     connection.row_factory = sqlite3.Row
     found = {row["event_id"]: row for row in connection.execute("SELECT * FROM usage_events")}
@@ -150,7 +153,7 @@ def test_a_stuck_disk_keeps_the_events_and_closes_the_door(tmp_path: Path) -> No
     assert not accepting(ledger)
     blocker.execute("COMMIT")
     blocker.close()
-    assert ledger.close() == 0
+    assert ledger.close(PATIENCE) == 0
     assert ids(path) == {"req_0", "req_1", "req_2"}
     assert accepting(ledger)
 
@@ -168,7 +171,7 @@ def test_a_write_that_fails_is_tried_again_and_counted(tmp_path: Path) -> None:
     breaker.execute("ALTER TABLE away RENAME TO usage_rows")
     breaker.commit()
     breaker.close()
-    assert ledger.close() == 0
+    assert ledger.close(PATIENCE) == 0
     assert ids(path) == {"req_1"}
 
 
@@ -206,7 +209,7 @@ def test_an_event_that_no_database_takes_holds_up_no_other(tmp_path: Path, bad: 
     ledger = SqliteLedger(tmp_path / "ledger.sqlite")
     for one in (event(1), event(2)._replace(**bad), event(3)):  # type: ignore[arg-type]
         ledger.append(one)
-    assert ledger.close() == 0
+    assert ledger.close(PATIENCE) == 0
     assert ledger.unwritable == 1
     assert ids(tmp_path / "ledger.sqlite") == {"req_1", "req_3"}
 
@@ -222,7 +225,7 @@ def test_closing_goes_on_trying_for_as_long_as_it_may(tmp_path: Path) -> None:
         time.sleep(0.01)
     release = threading.Timer(0.5, lambda: blocker.execute("COMMIT"))
     release.start()
-    assert ledger.close() == 0
+    assert ledger.close(PATIENCE) == 0
     release.join()
     blocker.close()
     assert ids(path) == {"req_1"}
@@ -231,10 +234,10 @@ def test_closing_goes_on_trying_for_as_long_as_it_may(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_writer_that_dies_closes_the_door(tmp_path: Path) -> None:
     ledger = SqliteLedger(tmp_path / "ledger.sqlite")
-    ledger.append(event(1))
     # Nothing that could happen: books that do not agree with each other.
-    ledger._segments.clear()
-    ledger._writer.join(5)
+    ledger._queue.append(event(1))
+    ledger._wake.set()
+    ledger._writer.join(PATIENCE)
     assert not ledger.accepting
     assert ledger.close() == 1
 
@@ -265,12 +268,12 @@ def test_a_killed_process_bills_what_ended_exactly_and_the_rest_at_its_estimate(
     path = tmp_path / "ledger.sqlite"
     done = subprocess.run([sys.executable, "-c", DIE_AT_WORK, str(path)], check=False)
     assert done.returncode == -9
-    assert SqliteLedger(path).close() == 0
+    assert SqliteLedger(path).close(PATIENCE) == 0
     connection = sqlite3.connect(path)
     found = dict(connection.execute("SELECT event_id, nano_usd || ' ' || estimated FROM usage_events").fetchall())
     connection.close()
     assert found == {f"req_{number}": "900 1" if number % 2 else "3 0" for number in range(100)}
-    assert SqliteLedger(path).close() == 0
+    assert SqliteLedger(path).close(PATIENCE) == 0
     assert len(ids(path)) == 100
 
 
@@ -278,7 +281,7 @@ def test_nothing_is_left_of_the_journal_after_an_orderly_end(tmp_path: Path) -> 
     ledger = SqliteLedger(tmp_path / "ledger.sqlite")
     ledger.begin("req_1", codec.encode(event(1)))
     ledger.append(event(1))
-    assert ledger.close() == 0
+    assert ledger.close(PATIENCE) == 0
     assert list((tmp_path / "ledger.ahead").iterdir()) == []
 
 
@@ -298,7 +301,7 @@ def test_a_disk_without_room_for_the_journal_closes_the_door_until_there_is_some
     while not accepting(ledger):
         time.sleep(0.05)
     ledger.append(event(1))
-    assert ledger.close() == 0
+    assert ledger.close(PATIENCE) == 0
     assert ids(tmp_path / "ledger.sqlite") == {"req_1"}
 
 
@@ -337,7 +340,7 @@ def test_a_file_of_an_earlier_version_that_was_killed_in_its_first_start_is_a_ne
     connection.close()
     ledger = SqliteLedger(path)
     ledger.append(event(1))
-    assert ledger.close() == 0
+    assert ledger.close(PATIENCE) == 0
     assert ids(path) == {"req_1"}
 
 
@@ -387,7 +390,7 @@ def test_a_file_of_an_earlier_version_is_taken_over(tmp_path: Path, version: int
     again, new = OLD[0]._replace(nano_usd=99), event(9)._replace(key_name="web", image_input_tokens=4)
     for one in (again, new):
         ledger.append(one)
-    assert ledger.close() == 0
+    assert ledger.close(PATIENCE) == 0
     found = selected(path, "SELECT * FROM usage_events ORDER BY event_id")
     assert found == [tuple(one) for one in (*OLD, new)]
 
@@ -400,7 +403,7 @@ def test_views_that_others_have_made_of_an_earlier_file_are_views_of_what_it_bec
     make_earlier(path, version)
     ledger = SqliteLedger(path)
     ledger.append(event(9)._replace(route="/v1/1"))
-    assert ledger.close() == 0
+    assert ledger.close(PATIENCE) == 0
     assert selected(path, "SELECT * FROM by_route") == [("/v1/0", 9), ("/v1/1", 9)]
 
 

@@ -129,7 +129,7 @@ def test_what_does_not_fit_or_cannot_be_sent_is_dropped_and_counted(caplog: pyte
     assert len(caplog.records) == 1
     open_again.set()
     box.put(7)
-    box.close()
+    box.close(60)
     assert sent == [7]
     for number in range(5):
         box.put(number)

@@ -5,9 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from unittest import mock
 
+import aiohttp
 import pytest
 from aiohttp import web
+from tenantry_operator.agent import imds
 from tenantry_operator.agent.imds import Metadata, MetadataError
 from tenantry_operator.agent.main import Agent
 from tenantry_operator.agent.notice import ACTION, LIFECYCLE, MAINTENANCE, REBALANCE, mark
@@ -16,7 +19,7 @@ from tenantry_operator.kube import errors
 from tenantry_operator.kube.client import Client
 
 from tests.unit.operator.agent.metadata_simulator import Simulator, simulated
-from tests.unit.operator.apiserver import Api, Asked, refusal, serving
+from tests.unit.operator.apiserver import PATIENCE, Api, Asked, refusal, serving
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SPOT = '{"action":"terminate","time":"2026-03-01T12:02:00Z"}'
@@ -47,14 +50,15 @@ async def world() -> AsyncIterator[World]:
         assert (asked.method, asked.path) == ("PATCH", "/api/v1/nodes/node-1")
         return refusal(500, "InternalError") if made.refuse else web.json_response({})
 
-    async with (
-        simulated() as metadata,
-        serving(answer) as api,
-        Client(api.access, manager="agent") as client,
-        Metadata(metadata.address) as reader,
-    ):
-        made = World(Agent(client, reader, "node-1"), metadata, api)
-        yield made
+    with mock.patch.object(imds, "TIMEOUT", aiohttp.ClientTimeout(total=PATIENCE)):
+        async with (
+            simulated() as metadata,
+            serving(answer) as api,
+            Client(api.access, manager="agent") as client,
+            Metadata(metadata.address) as reader,
+        ):
+            made = World(Agent(client, reader, "node-1"), metadata, api)
+            yield made
 
 
 async def test_a_notice_is_written_once_and_taken_back_when_it_is_called_off() -> None:

@@ -17,6 +17,8 @@ ACME: dict[str, object] = {
     "policy": {"apiVersion": "policy.tenantry.dev/v1", "tenant": "acme", "budget": {"amountNanoUsd": 10**18 - 1}},
     "namespace": {"create": True, "name": "tenant-acme"},
 }
+#: Seconds for an answer. A helper that is well gives one, however slow the machine is.
+PATIENCE = 60.0
 
 
 def named(name: str) -> dict[str, object]:
@@ -42,11 +44,12 @@ for line in sys.stdin:
 
 
 def fake(behaviour: str, **options: float) -> Helper:
-    return Helper([sys.executable, "-c", FAKE.format(behaviour=behaviour)], **options)  # type: ignore[arg-type]
+    command = [sys.executable, "-c", FAKE.format(behaviour=behaviour)]
+    return Helper(command, **{"timeout": PATIENCE, **options})  # type: ignore[arg-type]
 
 
 async def test_objects_come_in_the_order_of_installation(render_helper: Path) -> None:
-    renderer = await started(Helper([str(render_helper), str(CHART)]))
+    renderer = await started(Helper([str(render_helper), str(CHART)], timeout=PATIENCE))
     try:
         objects = await renderer.render("acme", "tenant-acme", ACME)
     finally:
@@ -59,7 +62,7 @@ async def test_objects_come_in_the_order_of_installation(render_helper: Path) ->
 
 
 async def test_integers_stay_exact_beyond_what_a_float_can_hold(render_helper: Path) -> None:
-    renderer = await started(Helper([str(render_helper), str(CHART)]))
+    renderer = await started(Helper([str(render_helper), str(CHART)], timeout=PATIENCE))
     try:
         objects = await renderer.render("acme", "tenant-acme", ACME)
     finally:
@@ -80,7 +83,7 @@ async def test_integers_stay_exact_beyond_what_a_float_can_hold(render_helper: P
 async def test_values_that_the_chart_refuses_are_named(
     render_helper: Path, change: Mapping[str, object], message: str
 ) -> None:
-    renderer = await started(Helper([str(render_helper), str(CHART)]))
+    renderer = await started(Helper([str(render_helper), str(CHART)], timeout=PATIENCE))
     try:
         with pytest.raises(RenderError, match=message):
             await renderer.render("acme", "tenant-acme", {**ACME, **change})
@@ -105,7 +108,7 @@ async def test_hooks_are_refused_because_nobody_would_run_them(render_helper: Pa
     (tmp_path / "Chart.yaml").write_text("apiVersion: v2\nname: tenant\nversion: 1.0.0\n")
     hook = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, annotations: {helm.sh/hook: pre-install}}\n"
     (tmp_path / "templates" / "a.yaml").write_text(hook)
-    helper = Helper([str(render_helper), str(tmp_path)])
+    helper = Helper([str(render_helper), str(tmp_path)], timeout=PATIENCE)
     try:
         with pytest.raises(RenderError, match="hooks are not run here: ConfigMap a"):
             await helper.render("a", "a", b"{}")
@@ -199,22 +202,29 @@ async def test_a_helper_that_hangs_is_ended_and_the_next_request_gets_another() 
     try:
         with pytest.raises(RenderError, match=r"did not answer within 0\.3 s"):
             await helper.render("slow", "n", b"{}")
+        helper._timeout = PATIENCE
         assert (await helper.render("good", "n", b"{}"))[1] == b'[{"kind": "good"}]'
     finally:
         await helper.close()
     assert helper.starts == 2
 
 
-async def test_a_cancelled_request_leaves_the_helper_usable() -> None:
-    helper = fake("time.sleep(0.2 if name == 'slow' else 0)", in_flight=1)
+async def test_a_cancelled_request_leaves_the_helper_usable(tmp_path: Path) -> None:
+    begun, over = tmp_path / "begun", tmp_path / "over"
+    waits = f"open({str(begun)!r}, 'w').close()\n        while not os.path.exists({str(over)!r}): time.sleep(0.01)"
+    helper = fake(f"if name == 'slow':\n        {waits}", in_flight=1)
     try:
         await helper.start()
         slow = asyncio.create_task(helper.render("slow", "n", b"{}"))
-        await asyncio.sleep(0.05)
+        while not begun.exists():  # noqa: ASYNC110 - another process has no Event to wait for
+            await asyncio.sleep(0.01)
         slow.cancel()
         with pytest.raises(asyncio.CancelledError):
             await slow
-        assert (await helper.render("good", "n", b"{}"))[1] == b'[{"kind": "good"}]'
+        good = asyncio.create_task(helper.render("good", "n", b"{}"))
+        await asyncio.sleep(0.05)
+        over.touch()
+        assert (await good)[1] == b'[{"kind": "good"}]'
     finally:
         await helper.close()
     assert helper.starts == 1
