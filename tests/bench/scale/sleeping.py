@@ -31,6 +31,7 @@ def measured(directory: Path, tenants: int, seconds: float, say: Callable[[str],
         cluster = Cluster(running.kubeconfig)
         operators = Operators(install(cluster, directory).operator, directory)
         operator, port = start(operators, proxy)
+        operator.let_be()  # what is measured is one process
         activator = Activator(cluster, port, at_once=False)
         try:
             cluster.tier("sleeping", autoscaling={"minReplicas": 0, "maxReplicas": 1, "idleAfter": "10s"})
