@@ -109,7 +109,8 @@ def shown(world: World, name: str, key: str = "default") -> str:
 def all_ready(world: World, name: str, number: int) -> bool:
     pods = world.pods(name)
     conditions = [each for pod in pods for each in pod["status"].get("conditions", []) if each["type"] == "Ready"]
-    return len(pods) == number == sum(each["status"] == "True" for each in conditions)
+    ready = [each for each in conditions if each["status"] == "True"]
+    return len(pods) == number == len(ready)
 
 
 def asked(access: Access) -> str | None:
