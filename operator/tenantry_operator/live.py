@@ -5,6 +5,7 @@ echoes a write is old news: it wakes nobody. That is what keeps a status update 
 Only plain memory: no I/O, no clock. Everything in it is a hint in the end: each write carries its own precondition.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +23,9 @@ from tenantry_operator.plan.observed import Child, Ref, version
 from tenantry_operator.plan.revisions import TierRevision
 from tenantry_operator.plan.usage import RollUp
 from tenantry_operator.plan.waves import Decision
+
+#: So many Tenants that went are remembered: more than ever go while one answer is on its way.
+REMEMBERED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ class Live:
     stand_ins: dict[str, StandIn] = field(default_factory=dict)
     #: Nodes that are known to go away.
     leaving: dict[str, Leaving] = field(default_factory=dict)
+    #: Uids of the Tenants that went last.
+    _gone: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _tier_versions: dict[str, int] = field(default_factory=dict)
     _children: dict[str, dict[Ref, Child]] = field(default_factory=dict)
 
@@ -94,8 +100,14 @@ class Live:
         self._stir(fresh, known)
         return known is None or _matter(fresh) != _matter(known)
 
+    def take_answer(self, fresh: TenantRecord) -> None:
+        """Take in a Tenant as a write of ours was answered, unless it is gone: watches may be quicker than answers."""
+        if fresh.meta.uid not in self._gone:
+            self.put_tenant(fresh)
+
     def drop_tenant(self, name: str, uid: str) -> bool:
         """The Tenant with this uid is gone."""
+        self._gone.append(uid)
         known = self.tenants.get(name)
         if known is None or known.meta.uid != uid:
             return False

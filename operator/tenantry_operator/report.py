@@ -130,7 +130,7 @@ class Reporter:
     def taken(self, raw: LiveTenant) -> TenantRecord:
         """A Tenant as the API server has just answered it; its watch event is then old news."""
         record = read_tenant(raw)
-        self._live.put_tenant(record)
+        self._live.take_answer(record)
         return record
 
     def _measure(self, before: TenantRecord, after: TenantStatus) -> None:

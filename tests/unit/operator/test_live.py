@@ -49,6 +49,17 @@ def test_a_deletion_of_a_former_tenant_of_that_name_is_ignored() -> None:
     assert not live.drop_tenant("acme", UID)
 
 
+def test_the_answer_to_a_write_that_comes_after_the_watch_has_told_of_the_tenants_end_does_not_bring_it_back() -> None:
+    live = Live()
+    live.put_tenant(record(7))
+    live.take_answer(record(8))
+    assert live.tenants["acme"] == record(8)
+    assert live.drop_tenant("acme", UID)
+    live.take_answer(record(8))
+    assert "acme" not in live.tenants
+    assert live.put_tenant(record(9)), "a watch knows better"
+
+
 def test_a_tenant_that_cannot_be_read_is_known_all_the_same() -> None:
     broken = read_tenant({**raw_tenant(), "spec": {"tier": 5}})
     assert broken.meta.name == "acme"
