@@ -1,9 +1,7 @@
 """An activator of the test's own, and pods that all say the same: for operators without a cluster of real pods."""
 
 import base64
-import contextlib
 import json
-import random
 import socket
 import ssl
 import threading
@@ -16,12 +14,10 @@ from tests.cluster.cluster import Cluster, RefusedError
 from tests.cluster.installation import SYSTEM
 from tests.cluster.operator_process import Operator, Operators
 from tests.cluster.pod_proxy import PodProxy
+from tests.ports import free_port
 
 #: Where the activator claims to be.
 ACTIVATOR = "192.0.2.99"
-
-#: Ports that the kernel gives to nobody who asks for any.
-PORTS = range(20_000, 30_000)
 
 
 def own_address() -> str:
@@ -32,18 +28,10 @@ def own_address() -> str:
     return found
 
 
-def port_to_keep(address: str) -> int:
-    """A port that is still free when somebody comes to take it, and again when he ends and comes back."""
-    for port in random.sample(PORTS, 100):
-        with contextlib.suppress(OSError), socket.create_server((address, port)):
-            return port
-    raise OSError(f"no free port at {address}")
-
-
 def start(operators: Operators, proxy: PodProxy, *more: str) -> tuple[Operator, int]:
     """An operator that serves metrics and activators, and at which port."""
     address = own_address()
-    flags = ("--advertise-address", address, "--listen", "0.0.0.0", "--secure-port", str(port_to_keep(address)))
+    flags = ("--advertise-address", address, "--listen", "0.0.0.0", "--secure-port", str(free_port(address)))
     running = operators.start(*flags, "--pod-proxy", proxy.url, *more).says("serving metrics and wake-ups")
     (line,) = [each for each in running.lines() if each["message"] == "serving metrics and wake-ups"]
     return running, line["port"]

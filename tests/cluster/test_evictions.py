@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from localcluster import tools
 
-from tests.cluster.activating import own_address, port_to_keep
+from tests.cluster.activating import own_address
 from tests.cluster.cluster import Cluster, RefusedError, eventually
 from tests.cluster.installation import Installation
 from tests.cluster.kubectl import rendered
 from tests.cluster.leaving import NODES, Watched, endpoints, has_moved, label, only_pod, pods, tenants, under_way
 from tests.cluster.operator_process import Operator, Operators
 from tests.cluster.pod_proxy import PodProxy
+from tests.ports import free_port
 
 WEBHOOK = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/tenantry-evictions"
 LEADER = "/api/v1/namespaces/tenantry-system/services/tenantry-leader"
@@ -30,7 +31,7 @@ def operators(cluster: Cluster, installation: Installation, streams: PodProxy, t
     """Operators that the API server reaches and asks. After the test it asks nobody, as before."""
     (webhook,) = rendered("tenantry", "evictions")
     address = own_address()
-    port = port_to_keep(address)
+    port = free_port(address)
     webhook["webhooks"][0]["clientConfig"]["service"]["port"] = port  # type: ignore[index]
     # Not as short as in the chart: a machine that stands still must not look like an operator that does not answer.
     webhook["webhooks"][0]["timeoutSeconds"] = 30  # type: ignore[index]

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.activating import own_address, port_to_keep
+from tests.cluster.activating import own_address
 from tests.cluster.cluster import TENANTS, Cluster, eventually
 from tests.cluster.installation import Installation
 from tests.cluster.kubectl import Kubectl, rendered
 from tests.cluster.operator_process import Operator, Operators
 from tests.cluster.pod_proxy import PodProxy
+from tests.ports import free_port
 
 API = "/apis/custom.metrics.k8s.io/v1beta2"
 API_SERVICE = "/apis/apiregistration.k8s.io/v1/apiservices/v1beta2.custom.metrics.k8s.io"
@@ -60,7 +61,7 @@ def operator(
     (service,) = [each for each in rendered("tenantry", "leader") if each["kind"] == "APIService"]
     operators = Operators(installation.operator, tmp_path_factory.mktemp("scaling"))
     address = own_address()
-    port = port_to_keep(address)
+    port = free_port(address)
     with PodProxy(load) as proxy:
         service["spec"]["service"]["port"] = port  # type: ignore[index]
         leader = "/api/v1/namespaces/tenantry-system/services/tenantry-leader"

@@ -26,11 +26,11 @@ from tests.component.service.harness import (
     CREDENTIAL,
     ROOT,
     Program,
-    free_port,
     ledger_rows,
     program,
     simulator_program,
 )
+from tests.ports import free_port
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hello there"}]
 SOURCES = ("service", "cli")

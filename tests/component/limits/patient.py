@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.component.service.harness import Program, free_port, program
+from tests.component.service.harness import Program, program
+from tests.ports import free_port
 
 #: The command itself, but for the seconds that Redis has.
 SERVE = """

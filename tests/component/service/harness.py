@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import itertools
 import json
 import os
-import random
 import re
 import socket
 import sqlite3
@@ -16,7 +14,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -38,6 +36,8 @@ from tenantry_simulator.behaviour import Behaviour
 from tenantry_simulator.server import Connection, Simulator
 from uvicorn.server import ServerState
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).parents[3]
 KEY = "tn_abcdefghijkl_0123456789012345678901234567890123456789"
 CREDENTIAL = "sk-the-platforms-own-credential"
@@ -48,9 +48,6 @@ PATIENT: Mapping[Timer, float] = {Timer.CONNECT: 60.0, Timer.REQUEST_BODY: 60.0}
 SDK_TIMEOUT = Timeout(600, connect=60)
 #: A port at which nobody listens, and which no kernel gives to anybody.
 NOBODY = 1
-#: Ports that kernels give to nobody who asks for any (connections, too, have one), and Kubernetes to no Service.
-PORTS = range(20_000, 30_000)
-_next_port = itertools.count(random.randrange(len(PORTS)))
 
 
 def key_record(key: str = KEY, **more: Any) -> Key:
@@ -219,16 +216,6 @@ class Program:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
-
-
-def free_port() -> int:
-    """A port that is free, and still is when the program that gets it has started."""
-    while True:
-        port = PORTS[next(_next_port) % len(PORTS)]
-        with socket.socket() as probe, suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 @contextmanager
