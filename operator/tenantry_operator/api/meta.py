@@ -31,3 +31,12 @@ class ObjectMeta(Struct, frozen=True, kw_only=True, rename="camel"):
 def namespace_of(tenant: str) -> str:
     """The namespace that a tenant of this name lives in."""
     return f"{NAMESPACE_PREFIX}{tenant}"
+
+
+def moment(text: str | None) -> datetime | None:
+    """An RFC 3339 time; None for none, or for what is no time with a zone."""
+    try:
+        found = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    return found if found is not None and found.tzinfo is not None else None

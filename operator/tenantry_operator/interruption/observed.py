@@ -5,6 +5,7 @@ from datetime import datetime
 
 from msgspec import Struct, field
 
+from tenantry_operator.api.meta import moment
 from tenantry_operator.interruption import names
 from tenantry_operator.interruption.signals import Kind, Mark
 from tenantry_operator.pods import Pod
@@ -110,15 +111,6 @@ def handover(pod: Pod) -> Handover:
         deadline=moment(notes.get(names.DEADLINE)),
         released=moment(notes.get(names.RELEASED)),
     )
-
-
-def moment(text: str | None) -> datetime | None:
-    """An RFC 3339 time; None for none, or for what is no time with a zone."""
-    try:
-        found = datetime.fromisoformat(text) if text else None
-    except ValueError:
-        return None
-    return found if found is not None and found.tzinfo is not None else None
 
 
 def _is_true(conditions: tuple[Condition, ...], kind: str) -> bool:

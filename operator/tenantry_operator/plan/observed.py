@@ -12,7 +12,7 @@ from sys import intern
 import msgspec
 from msgspec import Raw, Struct
 
-from tenantry_operator.api.meta import namespace_of
+from tenantry_operator.api.meta import moment, namespace_of
 from tenantry_operator.api.units import parse_quantity
 from tenantry_operator.plan import names
 
@@ -273,17 +273,8 @@ def _workload(live: LiveDeployment) -> Workload:
         available=status.available_replicas,
         deadline_exceeded=progressing is not None and progressing.reason == "ProgressDeadlineExceeded",
         refused=failure.message if failure is not None and failure.status == "True" else "",
-        asked_again=_moment(live.metadata.annotations.get(names.ASKED_AGAIN, "")),
+        asked_again=moment(live.metadata.annotations.get(names.ASKED_AGAIN)),
     )
-
-
-def _moment(text: str) -> datetime | None:
-    """A time as we write it; anything else is nobody's."""
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return found if found.tzinfo is not None else None
 
 
 def _route(live: LiveRoute) -> Route:
